@@ -1,0 +1,1 @@
+//! Criterion benches, each with a peer or a floor beside it.

@@ -1,0 +1,1 @@
+//! The roko node: command line, configuration, wiring, shutdown.

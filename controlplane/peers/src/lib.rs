@@ -1,0 +1,1 @@
+//! Membership, node keys and session keys.

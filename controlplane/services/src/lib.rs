@@ -1,0 +1,1 @@
+//! JSON-RPC, subscriptions and metrics over HTTP.

@@ -1,0 +1,1 @@
+//! The node clock: TSC to NanoMoment, with an error bound.

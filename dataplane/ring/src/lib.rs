@@ -1,0 +1,1 @@
+//! Lock-free structures: SPSC ring, broadcast ring, seqlock page, temporal mempool ring.

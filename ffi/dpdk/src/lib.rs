@@ -1,0 +1,1 @@
+//! A safe face over DPDK: EAL, ports, queues, mbufs, timestamps.

@@ -1,0 +1,1 @@
+//! Operating-system services: time-stamp counter, affinity, io_uring files.

@@ -1,0 +1,1 @@
+//! Core-pinning profiles and host topology.
