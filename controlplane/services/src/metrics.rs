@@ -1,0 +1,137 @@
+//! What a node measures, as a plain struct that it fills, and the Prometheus names of its parts.
+//!
+//! | the specification's name | here |
+//! |---|---|
+//! | peer_count | `roko_peer_count` |
+//! | message_rate | `rate(roko_messages_total)` |
+//! | bandwidth_usage | `rate(roko_bytes_total)` by direction |
+//! | latency_p50, latency_p99 | `roko_latency_seconds{quantile="0.5"}`, `{quantile="0.99"}` |
+//! | block_time | `roko_block_time_seconds` |
+//! | finality_time | `roko_finality_time_seconds` |
+//! | validator_participation | `roko_validator_participation_ratio` |
+//! | fork_count | `roko_forks_total` |
+//! | time_drift | `roko_time_drift_seconds` |
+//! | sync_accuracy | `roko_sync_accuracy_seconds` |
+//! | attestation_rate | `rate(roko_attestations_total)` |
+//!
+//! Counters count since the node started. What a node has not measured is `None` and is left out of the page, so
+//! that an alert on missing data can fire; it is never shown as zero.
+
+mod exposition;
+
+use std::borrow::Cow;
+
+use crate::api::QueueStats;
+
+pub use exposition::{CONTENT_TYPE, render};
+
+/// Percentiles of a duration over a recent window, and its sum and count since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DurationSummary {
+    /// Median over the window, nanoseconds; `None` when the window is empty.
+    pub p50_ns: Option<u64>,
+    /// 99th percentile over the window, nanoseconds; `None` when the window is empty.
+    pub p99_ns: Option<u64>,
+    /// Sum of all samples, nanoseconds.
+    pub sum_ns: u128,
+    /// Number of all samples.
+    pub count: u64,
+}
+
+/// Messages of one kind in one direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageCount {
+    /// Received or sent.
+    pub direction: Direction,
+    /// The message's name on the wire.
+    pub kind: Cow<'static, str>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Which way a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To this node.
+    Received,
+    /// From this node.
+    Sent,
+}
+
+impl Direction {
+    /// The label's value.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Direction::Received => "received",
+            Direction::Sent => "sent",
+        }
+    }
+}
+
+/// Packets or items that one stage dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropCount {
+    /// The stage's name.
+    pub stage: Cow<'static, str>,
+    /// Why.
+    pub reason: Cow<'static, str>,
+    /// How many.
+    pub count: u64,
+}
+
+/// Time that one core spent in one regime. The regimes of a core are exhaustive: they add up to its running time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegimeTime {
+    /// The core, or the number of the poll thread where threads are not pinned.
+    pub core: u32,
+    /// What the core was doing: `caught_up`, `processing`, `backpressured`, `housekeeping` and so on.
+    pub regime: Cow<'static, str>,
+    /// How long, nanoseconds.
+    pub time_ns: u64,
+}
+
+/// Everything one node measures. Fill what there is and leave the rest at its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsSnapshot {
+    /// Value of the label `node` on every sample: tells the validators of one process apart.
+    pub node: String,
+    /// The program's version.
+    pub version: Cow<'static, str>,
+    /// Peers with an open session.
+    pub peer_count: Option<u64>,
+    /// Messages by direction and kind.
+    pub messages: Vec<MessageCount>,
+    /// Bytes received, headers included.
+    pub bytes_received: u64,
+    /// Bytes sent, headers included.
+    pub bytes_sent: u64,
+    /// Round-trip time to peers.
+    pub latency: DurationSummary,
+    /// Time between consecutive final blocks.
+    pub block_time: DurationSummary,
+    /// From the ingress stamp to finality, of transactions that this node stamped.
+    pub finality_time: DurationSummary,
+    /// Share of the stake that voted in recent final views, 0 to 1.
+    pub validator_participation: Option<f64>,
+    /// Blocks that were notarised and never became final.
+    pub fork_count: u64,
+    /// Offset of the node's clock from its source, nanoseconds; positive when it is ahead.
+    pub time_drift_ns: Option<i64>,
+    /// Error bound of the node's clock, nanoseconds.
+    pub sync_accuracy_ns: Option<u64>,
+    /// Times that this node attested (its signed ingress stamps).
+    pub attestations: u64,
+    /// Height of the highest final block.
+    pub final_height: Option<u64>,
+    /// The view the node is in.
+    pub view: Option<u64>,
+    /// Transactions in final blocks.
+    pub transactions_final: u64,
+    /// Drops by stage and reason.
+    pub drops: Vec<DropCount>,
+    /// Time by core and regime.
+    pub regimes: Vec<RegimeTime>,
+    /// Mempool, rings and refusals.
+    pub queues: QueueStats,
+}
