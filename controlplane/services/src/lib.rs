@@ -8,10 +8,29 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod http;
 pub mod json;
 pub mod metrics;
 pub mod refusal;
+pub mod rpc;
 
 pub use api::NodeApi;
 pub use metrics::MetricsSnapshot;
 pub use refusal::{RefusalReason, SubmitError};
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address} for {service}: {source}; free the port or set another address in the node's config"
+    )]
+    Listen {
+        /// Which service.
+        service: &'static str,
+        /// The configured address.
+        address: std::net::SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
