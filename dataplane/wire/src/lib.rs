@@ -8,11 +8,25 @@
 //! fields written by [`codec`]. Block bodies are rkyv archives that are checked once and then read in place.
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod block;
+pub mod chunk;
+pub mod clock;
 pub mod codec;
+pub mod frame;
+pub mod genesis;
 pub mod ids;
 pub mod limits;
+pub mod merkle;
+pub mod message;
 pub mod nano;
+pub mod net;
+pub mod order;
+pub mod rules;
+pub mod stamp;
+pub mod tx;
 pub mod vote;
 
+pub use account::Account;
 pub use ids::{Address, BlockId, ChainId, Epoch, Hash32, Height, TxId, ValidatorIndex, View};
 pub use nano::NanoMoment;

@@ -10,14 +10,18 @@ pub const VALIDATORS_MAX: usize = 256;
 pub const BITMAP_BYTES: usize = VALIDATORS_MAX / 8;
 /// Largest transaction, canonical bytes and signature: one stamped batch of one transaction fits one message.
 pub const TX_BYTES_MAX: usize = 1_232;
-/// Most transactions in one message: a transfer takes at least 180 bytes.
-pub const TXS_PER_MESSAGE_MAX: usize = 8;
+/// Most transactions in one message: a transfer takes 245 bytes and its stamp 6.
+pub const TXS_PER_MESSAGE_MAX: usize = 5;
+/// Most items of an access list, and most storage keys of an item.
+pub const ACCESS_LIST_MAX: usize = 32;
+/// Depth of a stamp batch's Merkle tree.
+pub const STAMP_DEPTH_MAX: usize = 3;
 /// Most transactions in a block's body.
 pub const BLOCK_TXS_MAX: usize = 8_192;
 /// Largest block body, bytes of the rkyv archive: 8,192 transfers with stamps take about 3 MiB.
 pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Data bytes of a chunk: what is left of a message after the chunk's header, signature and longest Merkle path.
-pub const CHUNK_DATA_BYTES: usize = 768;
+pub const CHUNK_DATA_BYTES: usize = 864;
 /// Most chunks of a block.
 pub const CHUNKS_MAX: usize = BLOCK_BYTES_MAX.div_ceil(CHUNK_DATA_BYTES);
 /// Certificates carried whole by one Propose; hashes stand for further ones.
@@ -27,3 +31,22 @@ pub const MERKLE_DEPTH_MAX: usize = 13;
 
 const _: () = assert!(1 << MERKLE_DEPTH_MAX >= BLOCK_TXS_MAX);
 const _: () = assert!(1 << MERKLE_DEPTH_MAX >= CHUNKS_MAX);
+const _: () = assert!(1 << STAMP_DEPTH_MAX >= TXS_PER_MESSAGE_MAX);
+const _: () = assert!(
+    1 + crate::stamp::BATCH_HEADER_BYTES + TXS_PER_MESSAGE_MAX * (crate::stamp::BATCH_TX_BYTES + 245)
+        <= MESSAGE_BYTES_MAX
+);
+const _: () = assert!(
+    1 + crate::stamp::BATCH_HEADER_BYTES + crate::stamp::BATCH_TX_BYTES + TX_BYTES_MAX <= MESSAGE_BYTES_MAX
+);
+const _: () =
+    assert!(1 + 32 + 8 + 4 + 4 + 64 + 1 + 32 * MERKLE_DEPTH_MAX + 2 + CHUNK_DATA_BYTES <= MESSAGE_BYTES_MAX);
+const _: () = assert!(
+    1 + crate::block::Header::BYTES_MIN
+        + 32
+        + 64
+        + 2
+        + 1
+        + PROPOSE_CERTIFICATES_MAX * crate::vote::Certificate::BYTES_MAX
+        <= MESSAGE_BYTES_MAX
+);

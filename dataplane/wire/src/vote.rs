@@ -290,9 +290,18 @@ impl Certificate {
         let fallback_signers = read_bitmap(reader)?;
         if kind != CertificateKind::FastSkip && !fallback_signers.is_empty() {
             let value = fallback_signers.len() as u64;
-            return Err(DecodeError::BadValue { field: "fallback signers of a certificate that has none", value });
+            return Err(DecodeError::BadValue {
+                field: "fallback signers of a certificate that has none",
+                value,
+            });
         }
-        Ok(Certificate { view, kind, signers, fallback_signers, signature: reader.array("certificate signature")? })
+        Ok(Certificate {
+            view,
+            kind,
+            signers,
+            fallback_signers,
+            signature: reader.array("certificate signature")?,
+        })
     }
 }
 

@@ -1,0 +1,236 @@
+//! Ethernet, IPv4, IPv6 and UDP: what is in front of our own header. Strict: what we do not send we do not take.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A 48-bit Ethernet address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl core::fmt::Display for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_BYTES: usize = 14;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_BYTES: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_BYTES: usize = 40;
+/// Bytes of a UDP header.
+pub const UDP_BYTES: usize = 8;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const PROTOCOL_UDP: u8 = 17;
+
+/// Where a frame comes from and goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Ethernet source.
+    pub source_mac: Mac,
+    /// Ethernet destination.
+    pub destination_mac: Mac,
+    /// IP source.
+    pub source_ip: IpAddr,
+    /// IP destination; of the same family as the source.
+    pub destination_ip: IpAddr,
+    /// UDP source port.
+    pub source_port: u16,
+    /// UDP destination port.
+    pub destination_port: u16,
+}
+
+/// A frame's addresses and where its UDP payload lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpFrame {
+    /// Addresses of all three layers.
+    pub addresses: Addresses,
+    /// Offset of the UDP payload in the frame.
+    pub payload_at: usize,
+    /// Bytes of the UDP payload.
+    pub payload_bytes: usize,
+}
+
+/// Why a frame is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// Shorter than its headers say.
+    #[error("the frame is shorter than its headers say")]
+    Truncated,
+    /// Neither IPv4 nor IPv6.
+    #[error("the EtherType is neither IPv4 nor IPv6")]
+    EtherType,
+    /// IP version, header length, fragment or extension header that we never send.
+    #[error("an IP header that is never sent here: options, fragments or extension headers")]
+    IpHeader,
+    /// The IPv4 header's checksum is wrong.
+    #[error("the IPv4 header checksum is wrong")]
+    Checksum,
+    /// Not UDP.
+    #[error("the IP payload is not UDP")]
+    NotUdp,
+}
+
+fn be16(frame: &[u8], at: usize) -> Result<u16, NetError> {
+    frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]])).ok_or(NetError::Truncated)
+}
+
+fn array<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], NetError> {
+    frame.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or(NetError::Truncated)
+}
+
+/// Parses a frame's headers. The UDP checksum is not checked: the AEAD tag covers the payload.
+pub fn parse_udp(frame: &[u8]) -> Result<UdpFrame, NetError> {
+    let destination_mac = Mac(array(frame, 0)?);
+    let source_mac = Mac(array(frame, 6)?);
+    let at = ETHERNET_BYTES;
+    let (source_ip, destination_ip, udp_at, ip_end): (IpAddr, IpAddr, usize, usize) = match be16(frame, 12)? {
+        ETHERTYPE_IPV4 => {
+            let header: [u8; IPV4_BYTES] = array(frame, at)?;
+            let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
+            if header[0] != 0x45 || fragment != 0 {
+                return Err(NetError::IpHeader);
+            }
+            if header[9] != PROTOCOL_UDP {
+                return Err(NetError::NotUdp);
+            }
+            if ones_complement_sum(&header) != 0xffff {
+                return Err(NetError::Checksum);
+            }
+            let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            let source: [u8; 4] = array(&header, 12)?;
+            let destination: [u8; 4] = array(&header, 16)?;
+            (Ipv4Addr::from(source).into(), Ipv4Addr::from(destination).into(), at + IPV4_BYTES, at + total)
+        }
+        ETHERTYPE_IPV6 => {
+            let header: [u8; IPV6_BYTES] = array(frame, at)?;
+            if header[0] >> 4 != 6 {
+                return Err(NetError::IpHeader);
+            }
+            if header[6] != PROTOCOL_UDP {
+                return Err(NetError::NotUdp);
+            }
+            let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let source: [u8; 16] = array(&header, 8)?;
+            let destination: [u8; 16] = array(&header, 24)?;
+            let udp_at = at + IPV6_BYTES;
+            (Ipv6Addr::from(source).into(), Ipv6Addr::from(destination).into(), udp_at, udp_at + payload)
+        }
+        _ => return Err(NetError::EtherType),
+    };
+    let udp_bytes = usize::from(be16(frame, udp_at + 4)?);
+    if udp_bytes < UDP_BYTES || udp_at + udp_bytes != ip_end || ip_end > frame.len() {
+        return Err(NetError::Truncated);
+    }
+    Ok(UdpFrame {
+        addresses: Addresses {
+            source_mac,
+            destination_mac,
+            source_ip,
+            destination_ip,
+            source_port: be16(frame, udp_at)?,
+            destination_port: be16(frame, udp_at + 2)?,
+        },
+        payload_at: udp_at + UDP_BYTES,
+        payload_bytes: udp_bytes - UDP_BYTES,
+    })
+}
+
+/// Bytes of the headers in front of a UDP payload between two addresses of this family.
+#[must_use]
+pub const fn headers_bytes(ip: &IpAddr) -> usize {
+    ETHERNET_BYTES + UDP_BYTES + if ip.is_ipv4() { IPV4_BYTES } else { IPV6_BYTES }
+}
+
+/// Writes the headers for `payload_bytes` of UDP payload to the front of `frame` and returns where the payload starts,
+/// or `None` when the families differ or `frame` is too short. The payload is then at `frame[start..start + payload_bytes]`.
+/// The UDP checksum over IPv4 is left zero (RFC 768); over IPv6 see [`fill_udp6_checksum`].
+#[must_use]
+pub fn write_headers(addresses: &Addresses, payload_bytes: usize, frame: &mut [u8]) -> Option<usize> {
+    let start = headers_bytes(&addresses.source_ip);
+    if frame.len() < start + payload_bytes || payload_bytes > usize::from(u16::MAX) - UDP_BYTES - IPV4_BYTES {
+        return None;
+    }
+    frame[..6].copy_from_slice(&addresses.destination_mac.0);
+    frame[6..12].copy_from_slice(&addresses.source_mac.0);
+    let udp_bytes = (UDP_BYTES + payload_bytes) as u16;
+    let udp_at = start - UDP_BYTES;
+    match (addresses.source_ip, addresses.destination_ip) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame[12..14].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+            let header = &mut frame[ETHERNET_BYTES..udp_at];
+            header.fill(0);
+            header[0] = 0x45;
+            header[2..4].copy_from_slice(&(udp_bytes + IPV4_BYTES as u16).to_be_bytes());
+            header[6] = 0x40; // do not fragment
+            header[8] = 64;
+            header[9] = PROTOCOL_UDP;
+            header[12..16].copy_from_slice(&source.octets());
+            header[16..20].copy_from_slice(&destination.octets());
+            let checksum = !ones_complement_sum(header);
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            frame[12..14].copy_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
+            let header = &mut frame[ETHERNET_BYTES..udp_at];
+            header[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+            header[4..6].copy_from_slice(&udp_bytes.to_be_bytes());
+            header[6] = PROTOCOL_UDP;
+            header[7] = 64;
+            header[8..24].copy_from_slice(&source.octets());
+            header[24..40].copy_from_slice(&destination.octets());
+        }
+        _ => return None,
+    }
+    frame[udp_at..udp_at + 2].copy_from_slice(&addresses.source_port.to_be_bytes());
+    frame[udp_at + 2..udp_at + 4].copy_from_slice(&addresses.destination_port.to_be_bytes());
+    frame[udp_at + 4..udp_at + 6].copy_from_slice(&udp_bytes.to_be_bytes());
+    frame[udp_at + 6..udp_at + 8].fill(0);
+    Some(start)
+}
+
+/// Fills in the UDP checksum that IPv6 demands (RFC 8200, 8.1). A no-op on an IPv4 frame.
+pub fn fill_udp6_checksum(frame: &mut [u8]) {
+    let udp_at = ETHERNET_BYTES + IPV6_BYTES;
+    if frame.len() < udp_at + UDP_BYTES || frame[12..14] != ETHERTYPE_IPV6.to_be_bytes() {
+        return;
+    }
+    let udp_bytes = frame.len() - udp_at;
+    let mut sum = partial_sum(&frame[ETHERNET_BYTES + 8..]) + udp_bytes as u64 + u64::from(PROTOCOL_UDP);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
+    frame[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
+}
+
+fn partial_sum(bytes: &[u8]) -> u64 {
+    let mut pairs = bytes.chunks_exact(2);
+    let sum: u64 = pairs.by_ref().map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    sum + pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8)
+}
+
+fn ones_complement_sum(bytes: &[u8]) -> u16 {
+    let mut sum = partial_sum(bytes);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+impl Addresses {
+    /// The addresses of the answer.
+    #[must_use]
+    pub const fn reversed(&self) -> Addresses {
+        Addresses {
+            source_mac: self.destination_mac,
+            destination_mac: self.source_mac,
+            source_ip: self.destination_ip,
+            destination_ip: self.source_ip,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The rules a transaction meets before any account is read: one function for the data plane, the RPC and block
+//! validation, so that they cannot disagree.
+
+use crate::ids::ChainId;
+use crate::nano::NanoMoment;
+use crate::stamp::Stamp;
+use crate::tx::NativeTx;
+use ruint::aliases::U256;
+
+/// Gas of a transfer.
+pub const TRANSFER_GAS: u64 = 21_000;
+/// Highest fee per gas that anyone can mean: 1 ROKO per gas makes a transfer cost 21,000 ROKO.
+pub const FEE_ABSURD: u128 = 1_000_000_000_000_000_000;
+
+/// The chain's settings that these rules need, from genesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxRules {
+    /// The chain.
+    pub chain_id: ChainId,
+    /// How long `valid_from..=valid_until` may be, nanoseconds.
+    pub window_ns_max: u64,
+    /// Most gas of one transaction.
+    pub gas_max: u64,
+}
+
+/// Why a transaction is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TxRefusal {
+    /// For another chain.
+    #[error("the transaction is for chain {have}; this chain is {want}: sign it again for chain {want}")]
+    WrongChain {
+        /// The transaction's chain.
+        have: ChainId,
+        /// This chain.
+        want: ChainId,
+    },
+    /// Its window is over.
+    #[error(
+        "valid_until {valid_until} is before the stamp {time} plus its bound: sign it again with a later window"
+    )]
+    Expired {
+        /// End of the window.
+        valid_until: NanoMoment,
+        /// The stamp.
+        time: NanoMoment,
+    },
+    /// Its window has not begun.
+    #[error(
+        "valid_from {valid_from} is after the stamp {time} less its bound: send it again when the window opens"
+    )]
+    NotYetValid {
+        /// Begin of the window.
+        valid_from: NanoMoment,
+        /// The stamp.
+        time: NanoMoment,
+    },
+    /// Its window is longer than the chain allows, or reversed.
+    #[error(
+        "the window of {window_ns} ns is longer than the {window_ns_max} ns that genesis allows, or ends before it begins"
+    )]
+    BadWindow {
+        /// The window's length; 0 when reversed.
+        window_ns: u64,
+        /// The limit.
+        window_ns_max: u64,
+    },
+    /// A fee that nobody can mean, or a priority fee above the maximum fee.
+    #[error(
+        "max_fee {max_fee} with max_priority_fee {max_priority_fee} is absurd: at most {FEE_ABSURD} per gas, and the priority fee at most max_fee"
+    )]
+    FeeAbsurd {
+        /// Offered maximum.
+        max_fee: u128,
+        /// Offered priority fee.
+        max_priority_fee: u128,
+    },
+    /// Gas below what the bytes alone cost, or above the limit.
+    #[error("gas_limit {gas_limit} is not between the intrinsic {intrinsic} and the maximum {gas_max}")]
+    BadGas {
+        /// Offered.
+        gas_limit: u64,
+        /// What the transaction costs before it runs.
+        intrinsic: u64,
+        /// The chain's limit.
+        gas_max: u64,
+    },
+}
+
+impl TxRules {
+    /// Checks everything that needs neither the signature nor an account. The stamp's error bound counts against the
+    /// sender on both sides of the window.
+    pub fn check(&self, tx: &NativeTx<'_>, stamp: &Stamp) -> Result<(), TxRefusal> {
+        if tx.chain_id != self.chain_id {
+            return Err(TxRefusal::WrongChain { have: tx.chain_id, want: self.chain_id });
+        }
+        let window_ns = tx.valid_until.nanos_since(tx.valid_from);
+        if window_ns > self.window_ns_max || tx.valid_until < tx.valid_from {
+            return Err(TxRefusal::BadWindow { window_ns, window_ns_max: self.window_ns_max });
+        }
+        if stamp.time.saturating_add(stamp.bound_ns) > tx.valid_until {
+            return Err(TxRefusal::Expired { valid_until: tx.valid_until, time: stamp.time });
+        }
+        if stamp.time.saturating_sub(stamp.bound_ns) < tx.valid_from {
+            return Err(TxRefusal::NotYetValid { valid_from: tx.valid_from, time: stamp.time });
+        }
+        if tx.max_fee > FEE_ABSURD || tx.max_priority_fee > tx.max_fee {
+            return Err(TxRefusal::FeeAbsurd { max_fee: tx.max_fee, max_priority_fee: tx.max_priority_fee });
+        }
+        let intrinsic = intrinsic_gas(tx);
+        if tx.gas_limit < intrinsic || tx.gas_limit > self.gas_max {
+            return Err(TxRefusal::BadGas { gas_limit: tx.gas_limit, intrinsic, gas_max: self.gas_max });
+        }
+        Ok(())
+    }
+}
+
+/// Gas charged before anything runs: Ethereum's schedule (EIP-2028 call data, EIP-2930 access lists, 32,000 for a
+/// creation).
+#[must_use]
+pub fn intrinsic_gas(tx: &NativeTx<'_>) -> u64 {
+    let data: u64 = tx.input.iter().map(|byte| if *byte == 0 { 4 } else { 16 }).sum();
+    let creation = if tx.to.is_none() { 32_000 } else { 0 };
+    TRANSFER_GAS + creation + data + 2_400 * u64::from(tx.access_items) + 1_900 * u64::from(tx.access_keys)
+}
+
+/// The most a transaction can cost its sender: value plus gas at the highest fee. `None` when it is over 2^256.
+#[must_use]
+pub fn cost_max(tx: &NativeTx<'_>) -> Option<U256> {
+    U256::from(tx.max_fee).checked_mul(U256::from(tx.gas_limit))?.checked_add(tx.value)
+}

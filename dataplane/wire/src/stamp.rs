@@ -1,0 +1,195 @@
+//! Ingress stamps: when a transaction first reached a validator, signed in batches.
+//!
+//! The validator that first receives a transaction attests (transaction id, time, bound, source). Attestations
+//! of one batch are the leaves of a Merkle tree whose root is signed once, so that a stamp costs a fraction of a
+//! signature. A stamp always names its transaction: one over a time alone could be replayed.
+
+use crate::codec::{DecodeError, Reader, Sink};
+use crate::ids::{ChainId, Hash32, TxId, ValidatorIndex};
+use crate::limits::{TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
+use crate::merkle;
+use crate::nano::{ClockSource, NanoMoment};
+use crate::tx;
+use crate::vote::read_signer;
+use arrayvec::ArrayVec;
+use ed25519_zebra::{Signature, SigningKey, VerificationKey};
+
+/// What an ingress validator attests of one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When the transaction's frame arrived.
+    pub time: NanoMoment,
+    /// Half the width of the interval in which the true time lies, nanoseconds.
+    pub bound_ns: u64,
+    /// Where the time comes from.
+    pub source: ClockSource,
+    /// Who attests.
+    pub ingress: ValidatorIndex,
+}
+
+impl Stamp {
+    /// The leaf of this stamp in its batch's tree.
+    #[must_use]
+    pub fn leaf(&self, chain_id: ChainId, id: &TxId) -> Hash32 {
+        merkle::leaf(&[
+            b"roko/stamp-leaf/1",
+            &chain_id.0.to_le_bytes(),
+            &id.0,
+            &self.time.to_le_bytes(),
+            &self.bound_ns.to_le_bytes(),
+            &[self.source as u8],
+            &self.ingress.0.to_le_bytes(),
+        ])
+    }
+}
+
+/// Signed root of a batch of stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedRoot {
+    /// Who attests.
+    pub ingress: ValidatorIndex,
+    /// Leaves of the tree.
+    pub leaves: u8,
+    /// The tree's root.
+    pub root: Hash32,
+    /// ed25519 by the ingress validator's node key.
+    pub signature: [u8; 64],
+}
+
+const ROOT_SIGNING_BYTES: usize = 13 + 8 + 2 + 1 + 32;
+
+fn root_signing_bytes(
+    chain: ChainId,
+    ingress: ValidatorIndex,
+    leaves: u8,
+    root: &Hash32,
+) -> [u8; ROOT_SIGNING_BYTES] {
+    let mut out = ArrayVec::<u8, ROOT_SIGNING_BYTES>::new();
+    out.put(b"roko/stamp/1\0");
+    out.put_u64(chain.0);
+    out.put_u16(ingress.0);
+    out.put_u8(leaves);
+    out.put(&root.0);
+    out.into_inner().expect("every field is fixed in size")
+}
+
+impl SignedRoot {
+    /// Signs the root of a batch.
+    #[must_use]
+    pub fn sign(
+        key: &SigningKey,
+        chain: ChainId,
+        ingress: ValidatorIndex,
+        leaves: u8,
+        root: Hash32,
+    ) -> SignedRoot {
+        let signature = key.sign(&root_signing_bytes(chain, ingress, leaves, &root)).to_bytes();
+        SignedRoot { ingress, leaves, root, signature }
+    }
+
+    /// Whether `key` signed this root for `chain`.
+    #[must_use]
+    pub fn verify(&self, key: &VerificationKey, chain: ChainId) -> bool {
+        let message = root_signing_bytes(chain, self.ingress, self.leaves, &self.root);
+        key.verify(&Signature::from(self.signature), &message).is_ok()
+    }
+}
+
+/// A transaction in a [`StampedBatch`].
+#[derive(Clone, Copy, Debug)]
+pub struct StampedTx<'a> {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Its wire bytes.
+    pub wire: &'a [u8],
+}
+
+/// Stamped transactions as a validator passes them on: one message, one signature.
+#[derive(Clone, Debug)]
+pub struct StampedBatch<'a> {
+    /// Who attests.
+    pub ingress: ValidatorIndex,
+    /// Signature over the root of the stamps' tree.
+    pub signature: [u8; 64],
+    /// The transactions in the order of the tree's leaves.
+    pub txs: ArrayVec<StampedTx<'a>, TXS_PER_MESSAGE_MAX>,
+}
+
+/// Bytes of a batch before its transactions: ingress, count, signature, base time, bound, source.
+pub const BATCH_HEADER_BYTES: usize = 2 + 1 + 64 + 16 + 8 + 1;
+/// Bytes of a batch's transaction beside its wire bytes: time offset and length.
+pub const BATCH_TX_BYTES: usize = 4 + 2;
+
+impl<'a> StampedBatch<'a> {
+    /// Reads the message: ingress `u16`, count `u8`, signature, base time `u128`, bound `u64`, source `u8`, then for
+    /// each transaction its time after the base `u32`, its length `u16` and its bytes.
+    pub fn read(reader: &mut Reader<'a>) -> Result<StampedBatch<'a>, DecodeError> {
+        let ingress = read_signer(reader)?;
+        let count = reader.u8("batch count")?;
+        if count == 0 || usize::from(count) > TXS_PER_MESSAGE_MAX {
+            let limit = TXS_PER_MESSAGE_MAX as u64;
+            return Err(DecodeError::OverLimit { field: "batch count", value: u64::from(count), limit });
+        }
+        let signature = reader.array("batch signature")?;
+        let base = NanoMoment(reader.u128("batch base time")?);
+        let bound_ns = reader.u64("batch error bound")?;
+        let byte = reader.u8("batch clock source")?;
+        let source = ClockSource::from_byte(byte)
+            .ok_or(DecodeError::BadValue { field: "batch clock source", value: u64::from(byte) })?;
+        let mut txs = ArrayVec::new();
+        for _ in 0..count {
+            let time = base.saturating_add(u64::from(reader.u32("stamp offset")?));
+            let len = reader.count_u16("transaction length", TX_BYTES_MAX)?;
+            let wire = reader.bytes("transaction", len)?;
+            txs.push(StampedTx { stamp: Stamp { time, bound_ns, source, ingress }, wire });
+        }
+        Ok(StampedBatch { ingress, signature, txs })
+    }
+
+    /// The leaves of the batch's tree; `ids` are its transactions' ids in order.
+    #[must_use]
+    pub fn leaves(&self, chain: ChainId, ids: &[TxId]) -> ArrayVec<Hash32, TXS_PER_MESSAGE_MAX> {
+        self.txs.iter().zip(ids).map(|(tx, id)| tx.stamp.leaf(chain, id)).collect()
+    }
+
+    /// The signed root of `leaves`.
+    #[must_use]
+    pub fn signed_root(&self, leaves: &[Hash32]) -> SignedRoot {
+        let mut level: ArrayVec<Hash32, TXS_PER_MESSAGE_MAX> = leaves.iter().copied().collect();
+        let root = merkle::root_in_place(&mut level);
+        SignedRoot { ingress: self.ingress, leaves: self.txs.len() as u8, root, signature: self.signature }
+    }
+}
+
+/// Appends the message that [`StampedBatch::read`] reads, signed with `key`. All stamps share bound and source;
+/// `txs` holds (time, wire bytes), times at or after the first one's.
+///
+/// # Panics
+/// When `txs` is empty, too long, or a time lies before the first or over 4 s after it: the caller batches so.
+pub fn write_signed_batch(
+    key: &SigningKey,
+    chain: ChainId,
+    first: &Stamp,
+    txs: &[(NanoMoment, &[u8])],
+    out: &mut impl Sink,
+) {
+    assert!(!txs.is_empty() && txs.len() <= TXS_PER_MESSAGE_MAX, "a batch holds 1 to {TXS_PER_MESSAGE_MAX}");
+    let mut level: ArrayVec<Hash32, TXS_PER_MESSAGE_MAX> = txs
+        .iter()
+        .map(|(time, wire)| Stamp { time: *time, ..*first }.leaf(chain, &tx::tx_id(wire)))
+        .collect();
+    let root = merkle::root_in_place(&mut level);
+    let signed = SignedRoot::sign(key, chain, first.ingress, txs.len() as u8, root);
+    out.put_u16(first.ingress.0);
+    out.put_u8(txs.len() as u8);
+    out.put(&signed.signature);
+    out.put_u128(first.time.0);
+    out.put_u64(first.bound_ns);
+    out.put_u8(first.source as u8);
+    for (time, wire) in txs {
+        assert!(*time >= first.time, "times start at the batch's first");
+        out.put_u32(u32::try_from(time.nanos_since(first.time)).expect("a batch spans under 4 s"));
+        out.put_u16(wire.len() as u16);
+        out.put(wire);
+    }
+}
