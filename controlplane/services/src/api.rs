@@ -243,7 +243,7 @@ pub struct BlockInfo {
     pub gas_used: Option<u64>,
     /// Price of a unit of gas, in the smallest unit of ROKO.
     #[serde(with = "json::decimal")]
-    pub base_fee: U256,
+    pub base_fee: u128,
     /// Size of its body, bytes.
     #[serde(with = "json::decimal")]
     pub bytes: u64,

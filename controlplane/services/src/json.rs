@@ -25,6 +25,13 @@ impl Decimal for u64 {
     }
 }
 
+impl Decimal for u128 {
+    const RANGE: &'static str = "a decimal integer below 2^128";
+    fn from_digits(digits: &str) -> Option<Self> {
+        digits.parse().ok()
+    }
+}
+
 impl Decimal for U256 {
     const RANGE: &'static str = "a decimal integer below 2^256";
     fn from_digits(digits: &str) -> Option<Self> {

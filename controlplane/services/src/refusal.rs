@@ -1,6 +1,9 @@
 //! Why a transaction is refused: one error with the figures, one counter's label, one JSON-RPC code per reason.
 
-use roko_wire::{ChainId, NanoMoment, TxId};
+use roko_wire::{
+    ChainId, NanoMoment, TxId,
+    rules::{FEE_ABSURD, TxRefusal},
+};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 
@@ -56,13 +59,13 @@ reasons! {
     NonceGap = 3, "nonce_gap";
     /// The validity window is over.
     Expired = 4, "expired";
-    /// The validity window starts too far ahead.
+    /// The validity window has not begun.
     NotYetValid = 5, "not_yet_valid";
-    /// The validity window is longer than the chain allows.
-    WindowTooLong = 6, "window_too_long";
+    /// The validity window is longer than the chain allows, or ends before it begins.
+    BadWindow = 6, "bad_window";
     /// The fee is below the base fee.
     FeeTooLow = 7, "fee_too_low";
-    /// The fee is so high that it must be a mistake.
+    /// The fee is so high that it must be a mistake, or the priority fee is above it.
     FeeAbsurd = 8, "fee_absurd";
     /// The gas limit is below the intrinsic cost or above a block's.
     GasOutOfRange = 9, "gas_out_of_range";
@@ -133,52 +136,52 @@ pub enum SubmitError {
         /// The node's clock, its error bound counted against the sender.
         now: NanoMoment,
     },
-    /// The validity window starts too far ahead.
+    /// The validity window has not begun.
     #[error(
-        "the validity window starts at {valid_from} and it is {now} here: send it at most {ahead_ns_max} ns early"
+        "the validity window starts at {valid_from} and it is {now} here: send it when the window is open"
     )]
     NotYetValid {
         /// Start of the window.
         valid_from: NanoMoment,
         /// The node's clock, its error bound counted against the sender.
         now: NanoMoment,
-        /// How early a transaction may come, from genesis.
-        #[serde(with = "json::decimal")]
-        ahead_ns_max: u64,
     },
-    /// The validity window is longer than the chain allows.
+    /// The validity window is longer than the chain allows, or ends before it begins.
     #[error(
-        "the validity window is {length_ns} ns long: bring valid_until to at most {length_ns_max} ns past valid_from"
+        "the validity window is {window_ns} ns long (0: it ends before it begins): bring valid_until to at most {window_ns_max} ns past valid_from"
     )]
-    WindowTooLong {
-        /// Length of the window.
+    BadWindow {
+        /// Length of the window; 0 when it ends before it begins.
         #[serde(with = "json::decimal")]
-        length_ns: u64,
+        window_ns: u64,
         /// Longest window, from genesis.
         #[serde(with = "json::decimal")]
-        length_ns_max: u64,
+        window_ns_max: u64,
     },
     /// The fee is below the base fee.
     #[error("the fee of {offered} a gas is below the base fee of {base_fee}: raise max_fee")]
     FeeTooLow {
         /// The transaction's max_fee.
         #[serde(with = "json::decimal")]
-        offered: U256,
+        offered: u128,
         /// What the next block asks.
         #[serde(with = "json::decimal")]
-        base_fee: U256,
+        base_fee: u128,
     },
-    /// The fee is so high that it must be a mistake.
+    /// The fee is so high that it must be a mistake, or the priority fee is above it.
     #[error(
-        "the fee of {offered} a gas is above the limit of {fee_max} that guards against a slip: lower max_fee"
+        "max_fee {max_fee} with max_priority_fee {max_priority_fee} must be a slip: at most {fee_max} a gas, and the priority fee at most max_fee"
     )]
     FeeAbsurd {
         /// The transaction's max_fee.
         #[serde(with = "json::decimal")]
-        offered: U256,
-        /// The node's limit.
+        max_fee: u128,
+        /// The transaction's max_priority_fee.
         #[serde(with = "json::decimal")]
-        fee_max: U256,
+        max_priority_fee: u128,
+        /// The limit.
+        #[serde(with = "json::decimal")]
+        fee_max: u128,
     },
     /// The gas limit is below the intrinsic cost or above a block's.
     #[error(
@@ -275,7 +278,7 @@ impl SubmitError {
             SubmitError::NonceGap { .. } => RefusalReason::NonceGap,
             SubmitError::Expired { .. } => RefusalReason::Expired,
             SubmitError::NotYetValid { .. } => RefusalReason::NotYetValid,
-            SubmitError::WindowTooLong { .. } => RefusalReason::WindowTooLong,
+            SubmitError::BadWindow { .. } => RefusalReason::BadWindow,
             SubmitError::FeeTooLow { .. } => RefusalReason::FeeTooLow,
             SubmitError::FeeAbsurd { .. } => RefusalReason::FeeAbsurd,
             SubmitError::GasOutOfRange { .. } => RefusalReason::GasOutOfRange,
@@ -294,6 +297,25 @@ impl SubmitError {
     #[must_use]
     pub const fn code(&self) -> i32 {
         self.reason().code()
+    }
+}
+
+impl From<TxRefusal> for SubmitError {
+    fn from(refusal: TxRefusal) -> Self {
+        match refusal {
+            TxRefusal::WrongChain { have, want } => SubmitError::WrongChain { have, want },
+            TxRefusal::Expired { valid_until, time } => SubmitError::Expired { valid_until, now: time },
+            TxRefusal::NotYetValid { valid_from, time } => SubmitError::NotYetValid { valid_from, now: time },
+            TxRefusal::BadWindow { window_ns, window_ns_max } => {
+                SubmitError::BadWindow { window_ns, window_ns_max }
+            }
+            TxRefusal::FeeAbsurd { max_fee, max_priority_fee } => {
+                SubmitError::FeeAbsurd { max_fee, max_priority_fee, fee_max: FEE_ABSURD }
+            }
+            TxRefusal::BadGas { gas_limit, intrinsic, gas_max } => {
+                SubmitError::GasOutOfRange { offered: gas_limit, gas_min: intrinsic, gas_max }
+            }
+        }
     }
 }
 
