@@ -168,16 +168,16 @@ mod tests {
             let mut tree = Tree::with_capacity(count);
             tree.rebuild(leaves.iter().copied());
             assert_eq!((tree.root(), tree.leaves(), tree.path(count)), (root, count, None));
-            for index in 0..count {
+            for (index, leaf_hash) in leaves.iter().copied().enumerate() {
                 let path = tree.path(index).unwrap();
                 assert_eq!(
-                    root_from_path(leaves[index], index, count, &path),
+                    root_from_path(leaf_hash, index, count, &path),
                     Some(root),
                     "{index} of {count}"
                 );
                 let wrong = leaf(&[b"another"]);
                 assert_ne!(root_from_path(wrong, index, count, &path), Some(root));
-                assert_eq!(root_from_path(leaves[index], count, count, &path), None);
+                assert_eq!(root_from_path(leaf_hash, count, count, &path), None);
             }
         }
     }
