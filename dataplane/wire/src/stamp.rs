@@ -122,7 +122,7 @@ pub const BATCH_TX_BYTES: usize = 4 + 2;
 
 impl<'a> StampedBatch<'a> {
     /// Reads the message: ingress `u16`, count `u8`, signature, base time `u128`, bound `u64`, source `u8`, then for
-    /// each transaction its time after the base `u32`, its length `u16` and its bytes.
+    /// each transaction its time after the base `u32`, its length `u16` and its bytes. The base is the least time.
     pub fn read(reader: &mut Reader<'a>) -> Result<StampedBatch<'a>, DecodeError> {
         let ingress = read_signer(reader)?;
         let count = reader.u8("batch count")?;
@@ -137,11 +137,19 @@ impl<'a> StampedBatch<'a> {
         let source = ClockSource::from_byte(byte)
             .ok_or(DecodeError::BadValue { field: "batch clock source", value: u64::from(byte) })?;
         let mut txs = ArrayVec::new();
+        let mut offset_min = u32::MAX;
         for _ in 0..count {
-            let time = base.saturating_add(u64::from(reader.u32("stamp offset")?));
+            let offset = reader.u32("stamp offset")?;
+            offset_min = offset_min.min(offset);
+            let overflow = DecodeError::BadValue { field: "stamp offset", value: u64::from(offset) };
+            let time = base.checked_add(u64::from(offset)).ok_or(overflow)?;
             let len = reader.count_u16("transaction length", TX_BYTES_MAX)?;
             let wire = reader.bytes("transaction", len)?;
             txs.push(StampedTx { stamp: Stamp { time, bound_ns, source, ingress }, wire });
+        }
+        // The base is the least time: any lower base would be a second encoding of the same batch.
+        if offset_min != 0 {
+            return Err(DecodeError::BadValue { field: "least stamp offset", value: u64::from(offset_min) });
         }
         Ok(StampedBatch { ingress, signature, txs })
     }
@@ -161,11 +169,11 @@ impl<'a> StampedBatch<'a> {
     }
 }
 
-/// Appends the message that [`StampedBatch::read`] reads, signed with `key`. All stamps share bound and source;
-/// `txs` holds (time, wire bytes), times at or after the first one's.
+/// Appends the message that [`StampedBatch::read`] reads, signed with `key`. All stamps share the bound, source and
+/// ingress of `first`; `txs` holds (time, wire bytes), in any order of time.
 ///
 /// # Panics
-/// When `txs` is empty, too long, or a time lies before the first or over 4 s after it: the caller batches so.
+/// When `txs` is empty, too long, or its times are over 4 s apart: the caller batches so.
 pub fn write_signed_batch(
     key: &SigningKey,
     chain: ChainId,
@@ -183,13 +191,68 @@ pub fn write_signed_batch(
     out.put_u16(first.ingress.0);
     out.put_u8(txs.len() as u8);
     out.put(&signed.signature);
-    out.put_u128(first.time.0);
+    let base = txs.iter().map(|(time, _)| *time).min().expect("a batch is not empty");
+    out.put_u128(base.0);
     out.put_u64(first.bound_ns);
     out.put_u8(first.source as u8);
     for (time, wire) in txs {
-        assert!(*time >= first.time, "times start at the batch's first");
-        out.put_u32(u32::try_from(time.nanos_since(first.time)).expect("a batch spans under 4 s"));
+        out.put_u32(u32::try_from(time.nanos_since(base)).expect("a batch spans under 4 s"));
         out.put_u16(wire.len() as u16);
         out.put(wire);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base: u128, offsets: &[u32]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u16(3);
+        out.put_u8(offsets.len() as u8);
+        out.put(&[7; 64]);
+        out.put_u128(base);
+        out.put_u64(250);
+        out.put_u8(ClockSource::Ptp as u8);
+        for offset in offsets {
+            out.put_u32(*offset);
+            out.put_u16(1);
+            out.put_u8(9);
+        }
+        out
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<u128>, DecodeError> {
+        let batch = StampedBatch::read(&mut Reader::new(bytes))?;
+        Ok(batch.txs.iter().map(|tx| tx.stamp.time.0).collect())
+    }
+
+    #[test]
+    fn a_batch_had_as_many_encodings_as_bases_below_its_least_time() {
+        assert_eq!(read(&batch(1_000, &[5, 0, 9])), Ok(vec![1_005, 1_000, 1_009]));
+        let lower_base = DecodeError::BadValue { field: "least stamp offset", value: 1 };
+        assert_eq!(read(&batch(999, &[6, 1, 10])), Err(lower_base));
+    }
+
+    #[test]
+    fn a_stamp_past_the_end_of_time_was_read_as_the_end_of_time() {
+        assert_eq!(read(&batch(u128::MAX - 1, &[0, 1])), Ok(vec![u128::MAX - 1, u128::MAX]));
+        let past = DecodeError::BadValue { field: "stamp offset", value: 2 };
+        assert_eq!(read(&batch(u128::MAX - 1, &[0, 2])), Err(past));
+    }
+
+    #[test]
+    fn times_need_not_ascend_in_a_batch() {
+        let key = SigningKey::from([5; 32]);
+        let stamp = Stamp {
+            time: NanoMoment(1_000),
+            bound_ns: 40,
+            source: ClockSource::Gnss,
+            ingress: ValidatorIndex(2),
+        };
+        let txs: [(NanoMoment, &[u8]); 2] = [(NanoMoment(1_000), b"a"), (NanoMoment(990), b"b")];
+        let mut bytes = Vec::new();
+        write_signed_batch(&key, ChainId(7), &stamp, &txs, &mut bytes);
+        assert_eq!(read(&bytes), Ok(vec![1_000, 990]));
     }
 }
