@@ -248,9 +248,22 @@ pub fn parse(wire: &[u8]) -> Result<ParsedTx<'_>, DecodeError> {
     let mut reader = Reader::new(wire);
     match reader.u8("transaction kind")? {
         KIND_NATIVE => parse_native(wire, reader).map(ParsedTx::Native),
-        KIND_ETHEREUM if wire.len() > 1 => Ok(ParsedTx::Ethereum(reader.rest())),
+        KIND_ETHEREUM => match reader.rest().first() {
+            Some(first) if is_ethereum_envelope(*first) => Ok(ParsedTx::Ethereum(reader.rest())),
+            first => {
+                let value = u64::from(first.copied().unwrap_or(0));
+                Err(DecodeError::BadValue { field: "Ethereum transaction type", value })
+            }
+        },
         kind => Err(DecodeError::BadValue { field: "transaction kind", value: u64::from(kind) }),
     }
+}
+
+/// Whether raw bytes that begin with `first` are an EIP-2718 envelope that this chain has: type 1 (EIP-2930), type 2
+/// (EIP-1559), or the RLP list of a legacy transaction. Bytes that begin with 0 would share a native transaction's id.
+#[must_use]
+pub const fn is_ethereum_envelope(first: u8) -> bool {
+    matches!(first, 1 | 2 | 0xc0..=0xfe)
 }
 
 /// A transaction that was read from its wire bytes.
@@ -295,4 +308,43 @@ pub fn tie_break(epoch_seed: &Hash32, id: &TxId) -> u64 {
     hasher.put(&id.0);
     let hash: [u8; 32] = sha2::Digest::finalize(hasher).into();
     u64::from_le_bytes(hash[..8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ethereum_wrapper_around_a_native_transaction_shared_its_id() {
+        let native = NativeTx {
+            chain_id: ChainId(7),
+            nonce: 1,
+            gas_limit: 21_000,
+            max_fee: 10,
+            max_priority_fee: 1,
+            valid_from: NanoMoment(1),
+            valid_until: NanoMoment(2),
+            value: U256::from(3),
+            to: Some(Address([4; 20])),
+            input: &[],
+            access_list: &[],
+            access_items: 0,
+            access_keys: 0,
+        }
+        .sign_ed25519(&SigningKey::from([1; 32]));
+        let wrapped = [&[KIND_ETHEREUM], &native[..]].concat();
+        assert_eq!(tx_id(&wrapped), tx_id(&native));
+        let refused = DecodeError::BadValue { field: "Ethereum transaction type", value: 0 };
+        assert_eq!(parse(&wrapped).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn only_the_envelopes_that_the_chain_has_are_read() {
+        for first in 0..=u8::MAX {
+            let wire = [KIND_ETHEREUM, first, 0];
+            let wanted = first == 1 || first == 2 || (0xc0..0xff).contains(&first);
+            assert_eq!(parse(&wire).is_ok(), wanted, "first raw byte {first:#04x}");
+        }
+        assert!(parse(&[KIND_ETHEREUM]).is_err());
+    }
 }
