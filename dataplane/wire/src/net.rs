@@ -191,14 +191,20 @@ pub fn write_headers(addresses: &Addresses, payload_bytes: usize, frame: &mut [u
     Some(start)
 }
 
-/// Fills in the UDP checksum that IPv6 demands (RFC 8200, 8.1). A no-op on an IPv4 frame.
+/// Fills in the UDP checksum that IPv6 demands (RFC 8200, 8.1), over as many bytes as the UDP header says. A no-op on
+/// an IPv4 frame and on one that is shorter than it says.
 pub fn fill_udp6_checksum(frame: &mut [u8]) {
     let udp_at = ETHERNET_BYTES + IPV6_BYTES;
     if frame.len() < udp_at + UDP_BYTES || frame[12..14] != ETHERTYPE_IPV6.to_be_bytes() {
         return;
     }
-    let udp_bytes = frame.len() - udp_at;
-    let mut sum = partial_sum(&frame[ETHERNET_BYTES + 8..]) + udp_bytes as u64 + u64::from(PROTOCOL_UDP);
+    let udp_bytes = usize::from(u16::from_be_bytes([frame[udp_at + 4], frame[udp_at + 5]]));
+    if udp_bytes < UDP_BYTES || frame.len() < udp_at + udp_bytes {
+        return;
+    }
+    frame[udp_at + 6..udp_at + 8].fill(0);
+    let covered = &frame[ETHERNET_BYTES + 8..udp_at + udp_bytes];
+    let mut sum = partial_sum(covered) + udp_bytes as u64 + u64::from(PROTOCOL_UDP);
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -232,5 +238,56 @@ impl Addresses {
             source_port: self.destination_port,
             destination_port: self.source_port,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of 5 payload bytes and `slack` bytes after them.
+    fn frame(slack: usize) -> Vec<u8> {
+        let addresses = Addresses {
+            source_mac: Mac([2, 0, 0, 0, 0, 1]),
+            destination_mac: Mac([2, 0, 0, 0, 0, 2]),
+            source_ip: IpAddr::V6(Ipv6Addr::LOCALHOST),
+            destination_ip: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+            source_port: 4_000,
+            destination_port: 5_000,
+        };
+        let mut frame = vec![0xa5; headers_bytes(&addresses.source_ip) + 5 + slack];
+        write_headers(&addresses, 5, &mut frame).expect("it fits");
+        frame
+    }
+
+    #[test]
+    fn a_second_filling_summed_the_first_checksum_and_slack_counted_as_payload() {
+        let mut once = frame(0);
+        fill_udp6_checksum(&mut once);
+        // The pseudo-header, the UDP header with its checksum, and the payload sum up to all ones (RFC 1071).
+        let sum = [&once[22..54], &[0, 0, 0, 13, 0, 0, 0, 17], &once[54..]].concat();
+        assert_eq!(ones_complement_sum(&sum), 0xffff);
+        let mut twice = once.clone();
+        fill_udp6_checksum(&mut twice);
+        assert_eq!(twice, once);
+        let mut longer = frame(9);
+        fill_udp6_checksum(&mut longer);
+        assert_eq!(longer[..once.len()], once);
+    }
+
+    #[test]
+    fn a_checksum_of_zero_is_sent_as_all_ones() {
+        let mut frame = frame(0);
+        fill_udp6_checksum(&mut frame);
+        // Adding the checksum to the payload makes the rest sum to all ones, whose complement is zero.
+        let checksum = [frame[60], frame[61]];
+        let at = frame.len() - 5;
+        frame[at..at + 2].fill(0);
+        fill_udp6_checksum(&mut frame);
+        let needed = [frame[60], frame[61]];
+        frame[at..at + 2].copy_from_slice(&needed);
+        fill_udp6_checksum(&mut frame);
+        assert_eq!([frame[60], frame[61]], [0xff, 0xff]);
+        assert_ne!(checksum, [0xff, 0xff]);
     }
 }
