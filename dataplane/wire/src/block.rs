@@ -2,7 +2,9 @@
 
 use crate::codec::{DecodeError, Reader, Sink};
 use crate::ids::{BlockId, ChainId, Epoch, Hash32, Height, TxId, ValidatorIndex, View};
-use crate::limits::{BLOCK_BYTES_MAX, BLOCK_TXS_MAX, CHUNK_DATA_BYTES, STAMP_DEPTH_MAX, TX_BYTES_MAX};
+use crate::limits::{
+    BLOCK_BYTES_MAX, BLOCK_TXS_MAX, CHUNK_DATA_BYTES, STAMP_DEPTH_MAX, TX_BYTES_MAX, VALIDATORS_MAX,
+};
 use crate::merkle;
 use crate::nano::{ClockSource, NanoMoment};
 use crate::stamp::{SignedRoot, Stamp};
@@ -243,6 +245,10 @@ impl<'a> BodyView<'a> {
         let body = self.archived;
         let count = body.txs.len();
         let bad = |index, what| Err(BodyError::Range { index, what });
+        // A validator's index is below the limit everywhere, so that a bitmap or a set can be indexed by it.
+        if body.batches.iter().any(|batch| usize::from(batch.ingress.to_native()) >= VALIDATORS_MAX) {
+            return bad(count, "ingress validator");
+        }
         if count > BLOCK_TXS_MAX {
             return bad(count, "more transactions than a block may hold");
         }
@@ -357,4 +363,35 @@ pub fn chunk_leaves(body: &[u8], out: &mut Vec<Hash32>) {
 #[must_use]
 pub const fn chunk_count(body_bytes: usize) -> usize {
     body_bytes.div_ceil(CHUNK_DATA_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vote::Bitmap;
+
+    fn body(ingress: u16) -> rkyv::util::AlignedVec {
+        let batch = BodyBatch { ingress, leaves: 1, root: [1; 32], signature: [2; 64] };
+        let tx = BodyTx {
+            moment: 5,
+            stamp_time: 5,
+            bound_ns: 1,
+            source: 0,
+            leaf_index: 0,
+            path_len: 0,
+            batch: 0,
+            tx_len: 1,
+        };
+        let body = Body { batches: vec![batch], txs: vec![tx], paths: vec![], tx_bytes: vec![0] };
+        rkyv::to_bytes::<rkyv::rancor::Panic>(&body).expect("a body serialises")
+    }
+
+    #[test]
+    fn a_body_named_a_validator_that_no_bitmap_has_room_for() {
+        let last = body(VALIDATORS_MAX as u16 - 1);
+        let entry = BodyView::access(&last).expect("in range").entries().next().expect("one entry");
+        assert!(Bitmap::default().insert(entry.stamp.ingress));
+        let refused = BodyError::Range { index: 1, what: "ingress validator" };
+        assert_eq!(BodyView::access(&body(VALIDATORS_MAX as u16)).err(), Some(refused));
+    }
 }
