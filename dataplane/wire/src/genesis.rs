@@ -119,8 +119,11 @@ mod decimal {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<U256, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        U256::from_str_radix(&text, 10)
-            .map_err(|_| serde::de::Error::custom(format!("\"{text}\" is not a decimal number below 2^256")))
+        // The parser skips underscores and takes no digits at all for zero: a balance is digits only.
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        U256::from_str_radix(&text, 10).ok().filter(|_| digits).ok_or_else(|| {
+            serde::de::Error::custom(format!("\"{text}\" is not a decimal number below 2^256"))
+        })
     }
 }
 
@@ -216,6 +219,9 @@ pub enum GenesisProblem {
     /// A key or an endpoint that another validator has too.
     #[error("validators[{0}].{1}: the same as validators[{2}]'s: every validator needs its own")]
     Shared(usize, &'static str, usize),
+    /// An IPv4 address in its IPv6 form.
+    #[error("validators[{0}].endpoint.ip: {1} is an IPv4 address in IPv6 form: write it as {2}")]
+    MappedAddress(usize, IpAddr, IpAddr),
     /// A limit outside its range.
     #[error("limits.{0}: {1} is not in {2}..={3}")]
     Limit(&'static str, u64, u64, u64),
@@ -253,6 +259,9 @@ impl Genesis {
             if validator.stake_roko < STAKE_MIN_ROKO {
                 out.push(GenesisProblem::Stake(index, validator.stake_roko));
             }
+            // The canonical layout holds an IPv4 address in its IPv6 form: two files would share one hash.
+            let (ip, plain) = (validator.endpoint.ip, validator.endpoint.ip.to_canonical());
+            out.extend((ip != plain).then_some(GenesisProblem::MappedAddress(index, ip, plain)));
             for (other, before) in self.validators[..index].iter().enumerate() {
                 let shared = |name| GenesisProblem::Shared(index, name, other);
                 out.extend((before.bls_key == validator.bls_key).then(|| shared("bls_key")));
@@ -378,5 +387,53 @@ impl GenesisLimits {
 
     fn write(&self, out: &mut impl Sink) {
         self.fields().iter().for_each(|(_, value, ..)| out.put_u64(*value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn genesis(ip: &str) -> Genesis {
+        let validator = GenesisValidator {
+            bls_key: BlsPublicKey([1; 48]),
+            bls_proof: ProofOfPossession([2; 96]),
+            node_key: NodeKey([3; 32]),
+            withdrawal: Address([4; 20]),
+            stake_roko: STAKE_MIN_ROKO,
+            ml_dsa_key_hash: Hash32::ZERO,
+            endpoint: Endpoint { ip: ip.parse().expect("an address"), port: 9_000 },
+        };
+        Genesis {
+            chain_id: ChainId(7),
+            time: NanoMoment(1),
+            tai_offset_s: 37,
+            preset: Preset::Balanced,
+            seed: Hash32::ZERO,
+            validators: vec![validator],
+            balances: vec![GenesisBalance { address: Address([5; 20]), balance: U256::from(1_000) }],
+            limits: GenesisLimits::default(),
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_form_gave_two_files_one_hash() {
+        let (plain, mapped) = (genesis("10.0.0.1"), genesis("::ffff:10.0.0.1"));
+        assert_eq!(plain.hash(), mapped.hash());
+        assert_eq!(plain.problems(), []);
+        let (have, want) = (mapped.validators[0].endpoint.ip, plain.validators[0].endpoint.ip);
+        assert_eq!(mapped.problems(), [GenesisProblem::MappedAddress(0, have, want)]);
+    }
+
+    #[test]
+    fn a_balance_without_digits_was_zero() {
+        let text = genesis("10.0.0.1").to_json();
+        assert_eq!(Genesis::parse(&text), Ok(genesis("10.0.0.1")));
+        for balance in ["", "1_000", "_", "+5", "-5", "0x10", " 1"] {
+            let edited = text.replace("\"1000\"", &format!("\"{balance}\""));
+            assert_ne!(edited, text);
+            let problems = Genesis::parse(&edited).expect_err(balance);
+            assert!(matches!(&problems[..], [GenesisProblem::Shape(_)]), "{balance:?}: {problems:?}");
+        }
     }
 }
