@@ -35,21 +35,25 @@ impl ClockMap {
         }
     }
 
-    /// Ticks as nanoseconds.
+    /// Ticks as nanoseconds; `u64::MAX` when over 584 years.
     #[must_use]
     pub const fn ticks_to_nanos(&self, ticks: u64) -> u64 {
-        ((ticks as u128 * self.nanos_per_tick_q32 as u128) >> 32) as u64
+        saturate((ticks as u128 * self.nanos_per_tick_q32 as u128) >> 32)
     }
 
     /// The reading at counter value `tsc`, bound and health included.
     #[must_use]
     pub const fn reading(&self, tsc: u64) -> ClockReading {
         let age_ns = self.ticks_to_nanos(tsc.abs_diff(self.tsc_base));
-        let growth = (age_ns as u128 * self.drift_ppb as u128 / 1_000_000_000) as u64;
+        let growth = saturate(age_ns as u128 * self.drift_ppb as u128 / 1_000_000_000);
         let error_bound_ns = self.bound_ns.saturating_add(growth);
         let state = if error_bound_ns > self.bound_ns_max { ClockState::Degraded } else { self.state };
         ClockReading { now: self.moment(tsc), error_bound_ns, source: self.source, state }
     }
+}
+
+const fn saturate(value: u128) -> u64 {
+    if value > u64::MAX as u128 { u64::MAX } else { value as u64 }
 }
 
 #[cfg(test)]
@@ -73,5 +77,22 @@ mod tests {
         let after_10_ms = map.reading(1_000 + 20_000_000);
         assert_eq!((after_10_ms.error_bound_ns, after_10_ms.state), (600, ClockState::Converged));
         assert_eq!(map.reading(1_000 + 40_000_000).state, ClockState::Degraded);
+    }
+
+    #[test]
+    fn an_age_past_64_bits_wrapped_to_a_small_bound() {
+        let map = ClockMap {
+            tsc_base: 0,
+            base: NanoMoment(0),
+            nanos_per_tick_q32: 2 << 32, // 2 ns a tick
+            bound_ns: 0,
+            drift_ppb: 1_000_000_000,
+            bound_ns_max: 1_000,
+            source: ClockSource::Gnss,
+            state: ClockState::Converged,
+        };
+        assert_eq!(map.ticks_to_nanos(1 << 63), u64::MAX);
+        let reading = map.reading(1 << 63);
+        assert_eq!((reading.error_bound_ns, reading.state), (u64::MAX, ClockState::Degraded));
     }
 }
