@@ -3,8 +3,8 @@
 
 use crate::block::{Header, chunk_leaf};
 use crate::codec::{DecodeError, Reader, Sink};
-use crate::ids::{BlockId, ChainId, Epoch, Hash32, View};
-use crate::limits::{CHUNK_DATA_BYTES, CHUNKS_MAX, PROPOSE_CERTIFICATES_MAX, PROPOSE_HASHES_MAX};
+use crate::ids::{BlockId, ChainId, Epoch, View};
+use crate::limits::{CHUNK_DATA_BYTES, CHUNKS_MAX, PROPOSE_CERTIFICATES_MAX};
 use crate::merkle::{self, Path};
 use crate::vote::{Certificate, SigningDomain};
 use arrayvec::ArrayVec;
@@ -122,40 +122,35 @@ pub struct Propose {
     pub header: Header,
     /// See [`sign_proposal`].
     pub signature: [u8; 64],
-    /// The justification's certificates, the parent's first, as many as travel whole.
+    /// The justification's certificates, the parent's first; at most [`PROPOSE_CERTIFICATES_MAX`] travel whole. The
+    /// rest are sent before as messages of their own: what their views and kinds are follows from the parent's view
+    /// and the block's, and the header's justification hash says whether a receiver has the right ones.
     pub certificates: ArrayVec<Certificate, PROPOSE_CERTIFICATES_MAX>,
-    /// Hashes of the justification's further certificates, in order; those are sent before as messages of their own.
-    pub further: ArrayVec<Hash32, PROPOSE_HASHES_MAX>,
+    /// How many certificates the justification has in all.
+    pub certificate_count: u16,
 }
 
 impl Propose {
-    /// Appends the wire layout: header, signature, count and certificates, count and hashes.
+    /// Appends the wire layout: header, signature, counts, certificates.
     pub fn write(&self, out: &mut impl Sink) {
         self.header.write(out);
         out.put(&self.signature);
+        out.put_u16(self.certificate_count);
         out.put_u8(self.certificates.len() as u8);
         self.certificates.iter().for_each(|certificate| certificate.write(out));
-        out.put_u8(self.further.len() as u8);
-        self.further.iter().for_each(|hash| out.put(&hash.0));
     }
 
     /// Reads the wire layout. No signature is checked here.
     pub fn read(reader: &mut Reader<'_>) -> Result<Propose, DecodeError> {
         let header = Header::read(reader)?;
         let signature = reader.array("proposal signature")?;
-        let count = read_count(reader, "carried certificates", PROPOSE_CERTIFICATES_MAX)?;
-        let certificates = (0..count).map(|_| Certificate::read(reader)).collect::<Result<_, _>>()?;
-        let count = read_count(reader, "further certificates", PROPOSE_HASHES_MAX)?;
-        let further =
-            (0..count).map(|_| reader.array("certificate hash").map(Hash32)).collect::<Result<_, _>>()?;
-        Ok(Propose { header, signature, certificates, further })
+        let certificate_count = reader.u16("certificate count")?;
+        let carried = reader.u8("carried certificates")?;
+        if usize::from(carried) > PROPOSE_CERTIFICATES_MAX.min(usize::from(certificate_count)) {
+            let limit = PROPOSE_CERTIFICATES_MAX.min(usize::from(certificate_count)) as u64;
+            return Err(DecodeError::OverLimit { field: "carried certificates", value: u64::from(carried), limit });
+        }
+        let certificates = (0..carried).map(|_| Certificate::read(reader)).collect::<Result<_, _>>()?;
+        Ok(Propose { header, signature, certificates, certificate_count })
     }
-}
-
-fn read_count(reader: &mut Reader<'_>, field: &'static str, limit: usize) -> Result<usize, DecodeError> {
-    let count = reader.u8(field)?;
-    if usize::from(count) > limit {
-        return Err(DecodeError::OverLimit { field, value: u64::from(count), limit: limit as u64 });
-    }
-    Ok(usize::from(count))
 }

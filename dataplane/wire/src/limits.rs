@@ -24,7 +24,7 @@ pub const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const CHUNK_DATA_BYTES: usize = 864;
 /// Most chunks of a block.
 pub const CHUNKS_MAX: usize = BLOCK_BYTES_MAX.div_ceil(CHUNK_DATA_BYTES);
-/// Certificates carried whole by one Propose; hashes stand for further ones.
+/// Certificates carried whole by one Propose; further ones go before it.
 pub const PROPOSE_CERTIFICATES_MAX: usize = 4;
 /// Depth of the deepest Merkle path on the wire: a tree of `BLOCK_TXS_MAX` leaves.
 pub const MERKLE_DEPTH_MAX: usize = 13;
