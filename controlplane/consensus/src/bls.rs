@@ -31,7 +31,9 @@ pub enum BlsError {
     #[error("the bytes are no BLS secret key: it is a big-endian number from 1 to the group order less one")]
     SecretKey,
     /// The bytes are no public key.
-    #[error("the bytes are no BLS public key: it is a compressed point of G1's prime-order subgroup, not infinity")]
+    #[error(
+        "the bytes are no BLS public key: it is a compressed point of G1's prime-order subgroup, not infinity"
+    )]
     PublicKey,
     /// The bytes are no signature.
     #[error("the bytes are no BLS signature: it is a compressed point of G2's prime-order subgroup")]
@@ -144,7 +146,11 @@ impl Signature {
 
     /// Checks one signature.
     pub fn verify(&self, key: &PublicKey, message: &[u8]) -> Result<(), BlsError> {
-        if product_is_one(SIGNATURE_DST, self, &[(key.0, message)]) { Ok(()) } else { Err(BlsError::Mismatch) }
+        if product_is_one(SIGNATURE_DST, self, &[(key.0, message)]) {
+            Ok(())
+        } else {
+            Err(BlsError::Mismatch)
+        }
     }
 
     /// Checks an aggregate: every key of a group signed the group's message. An empty group counts as absent,
@@ -192,10 +198,8 @@ pub struct WeightedTerm<'a> {
 pub fn batch_verifies(groups: &[(Vec<WeightedTerm<'_>>, &[u8])]) -> bool {
     let all: Vec<&WeightedTerm<'_>> = groups.iter().flat_map(|(terms, _)| terms).collect();
     let Some(signature) = weigh_signatures(&all) else { return false };
-    let terms: Vec<(raw::PublicKey, &[u8])> = groups
-        .iter()
-        .filter_map(|(terms, message)| weigh_keys(terms).map(|key| (key, *message)))
-        .collect();
+    let terms: Vec<(raw::PublicKey, &[u8])> =
+        groups.iter().filter_map(|(terms, message)| weigh_keys(terms).map(|key| (key, *message))).collect();
     product_is_one(SIGNATURE_DST, &signature, &terms)
 }
 

@@ -123,7 +123,13 @@ impl Job {
                 Err(_) => bad_certificates.push(certificate),
             }
         }
-        JobResult { view: self.view, votes: batch.verified, bad_votes: batch.bad, certificates, bad_certificates }
+        JobResult {
+            view: self.view,
+            votes: batch.verified,
+            bad_votes: batch.bad,
+            certificates,
+            bad_certificates,
+        }
     }
 }
 
@@ -359,8 +365,10 @@ impl Gain {
             }
         }
         verified.insert(0, (first_votes + own_stake, first_votes_pending));
-        let crosses = |(have, more): (u64, u64), threshold: u64| have < threshold && have + more >= threshold
-            || more > 0 && have - own_stake.min(have) < threshold && have + more >= threshold;
+        let crosses = |(have, more): (u64, u64), threshold: u64| {
+            have < threshold && have + more >= threshold
+                || more > 0 && have - own_stake.min(have) < threshold && have + more >= threshold
+        };
         let (c, s, f) = (quorums.fast_certificate, quorums.slow, quorums.fast_commit);
         let mut complete = false;
         let mut useful = !entry.certificates.is_empty();

@@ -15,7 +15,11 @@ pub const PROPOSE_SIGNING_BYTES: usize = 15 + 8 + 8 + 8 + 32;
 
 /// The canonical bytes signed by a proposer with its ed25519 node key.
 #[must_use]
-pub fn propose_signing_bytes(domain: SigningDomain, view: View, block: BlockId) -> [u8; PROPOSE_SIGNING_BYTES] {
+pub fn propose_signing_bytes(
+    domain: SigningDomain,
+    view: View,
+    block: BlockId,
+) -> [u8; PROPOSE_SIGNING_BYTES] {
     let mut out = Vec::with_capacity(PROPOSE_SIGNING_BYTES);
     out.put(b"roko/propose/1\0");
     out.put_u64(domain.chain_id.0);
@@ -123,7 +127,8 @@ impl Evidence {
                     return Err(EvidenceError::Lawful);
                 }
                 let key = node_key(*proposer).ok_or(EvidenceError::UnknownSigner(*proposer))?;
-                let fits = |one: &SignedProposal| propose_verifies(domain, *view, one.block, &key, &one.signature);
+                let fits =
+                    |one: &SignedProposal| propose_verifies(domain, *view, one.block, &key, &one.signature);
                 if fits(first) && fits(second) { Ok(()) } else { Err(EvidenceError::Signature) }
             }
         }

@@ -64,7 +64,9 @@ pub enum QuorumError {
     #[error("the validators' stake adds up to more than {} ROKO: lower the stakes in genesis", u64::MAX)]
     StakeOverflow,
     /// `3f + 2p + 1 <= T` or `p <= f` does not hold.
-    #[error("f = {byzantine} and p = {silent} need 3f + 2p + 1 <= T and p <= f, but T is {total}: lower f or p")]
+    #[error(
+        "f = {byzantine} and p = {silent} need 3f + 2p + 1 <= T and p <= f, but T is {total}: lower f or p"
+    )]
     Bounds {
         /// Total stake T.
         total: u64,
@@ -218,7 +220,10 @@ fn refusal_fix(total: u64, largest: u64) -> String {
                 validators are the fewest for \"classic\" and \"balanced\", six for \"fast\")"
             .to_owned();
     }
-    format!("set the genesis key consensus.preset to {}, or spread the stake over more validators", names.join(" or "))
+    format!(
+        "set the genesis key consensus.preset to {}, or spread the stake over more validators",
+        names.join(" or ")
+    )
 }
 
 /// [`Quorums`] in validators. Counts of a threshold are the fewest that reach it, the largest first.
@@ -313,7 +318,10 @@ mod tests {
             for preset in Preset::ALL {
                 let q = Quorums::from_preset(preset, total).unwrap();
                 // Two slow quorums meet in honest stake; a fast commit leaves less than a fast certificate.
-                assert!(2 * u128::from(q.slow) > u128::from(total) + u128::from(q.byzantine), "{preset} {total}");
+                assert!(
+                    2 * u128::from(q.slow) > u128::from(total) + u128::from(q.byzantine),
+                    "{preset} {total}"
+                );
                 assert!(q.fast_certificate > q.byzantine + q.silent, "{preset} {total}");
             }
         }

@@ -26,7 +26,9 @@ pub enum SetError {
     #[error("a validator set needs at least one validator: add validators to genesis")]
     Empty,
     /// More than a certificate's bitmap holds.
-    #[error("{count} validators are more than {VALIDATORS_MAX}: only the {VALIDATORS_MAX} largest can be in a set")]
+    #[error(
+        "{count} validators are more than {VALIDATORS_MAX}: only the {VALIDATORS_MAX} largest can be in a set"
+    )]
     TooMany {
         /// How many there are.
         count: usize,

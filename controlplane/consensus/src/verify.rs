@@ -54,7 +54,8 @@ pub type Aggregator = fn(&[&VerifiedVote]) -> BlsSignature;
 /// The [`Aggregator`] of a real chain: the sum of the signatures.
 #[must_use]
 pub fn aggregate_votes(votes: &[&VerifiedVote]) -> BlsSignature {
-    let point = |vote: &&VerifiedVote| vote.point.or_else(|| Signature::from_bytes(&vote.vote.signature).ok());
+    let point =
+        |vote: &&VerifiedVote| vote.point.or_else(|| Signature::from_bytes(&vote.vote.signature).ok());
     let points: Vec<Signature> = votes.iter().filter_map(point).collect();
     bls::sum_signatures(&points).map_or([0; 96], |sum| sum.to_bytes())
 }
@@ -110,7 +111,9 @@ pub enum CertificateError {
 pub const fn stake_needed(quorums: &Quorums, kind: &CertificateKind) -> u64 {
     match kind {
         CertificateKind::FastBlock(_) | CertificateKind::FastSkip => quorums.fast_certificate,
-        CertificateKind::SlowBlock(_) | CertificateKind::SlowSkip | CertificateKind::CommitSlow(_) => quorums.slow,
+        CertificateKind::SlowBlock(_) | CertificateKind::SlowSkip | CertificateKind::CommitSlow(_) => {
+            quorums.slow
+        }
         CertificateKind::CommitFast(_) => quorums.fast_commit,
     }
 }
@@ -204,7 +207,8 @@ fn group_verifies(candidates: &[Candidate<'_>], weights: &[u64], domain: Signing
         let term = WeightedTerm { key, signature, weight: *weight };
         groups.entry((vote.view, vote.ballot)).or_default().push(term);
     }
-    let messages: Vec<_> = groups.keys().map(|(view, ballot)| vote_signing_bytes(domain, *view, ballot)).collect();
+    let messages: Vec<_> =
+        groups.keys().map(|(view, ballot)| vote_signing_bytes(domain, *view, ballot)).collect();
     let terms: Vec<(Vec<WeightedTerm<'_>>, &[u8])> =
         groups.into_values().zip(&messages).map(|(terms, message)| (terms, &message[..])).collect();
     bls::batch_verifies(&terms)
