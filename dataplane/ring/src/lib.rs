@@ -9,6 +9,7 @@
 //! [`spsc`]; the other structures are built from atomic words and indices.
 
 pub mod broadcast;
+pub mod mempool;
 pub mod seqlock;
 pub mod spsc;
 mod stamped;

@@ -1,0 +1,241 @@
+//! The drain: pending transactions leave for a block, in the canonical order.
+//!
+//! The order, as a validator rechecks it from the block alone. The key of a transaction is (time, tie break, id).
+//! 1. Every transaction has `moment = max(time, previous moment + 1)`; the first one's previous is the parent's
+//!    last moment. It is below the watermark and not past `valid_until`.
+//! 2. A transaction whose key is above that of every one before it stands in its own place.
+//! 3. Any other is *displaced*: it was held for a lower nonce of its sender, and comes directly after that one
+//!    (same sender, nonce less one, the transaction before it in the block).
+//!
+//! So a held transaction follows its predecessor at once, then its own successors that were passed over too, and
+//! the line goes on behind them.
+
+use super::Mempool;
+use super::index::NIL;
+use super::slots::{Place, SENDER};
+use super::types::{DrainReport, Drained, Ended, Limits, Span, Verdict};
+use super::wheel::Home;
+use roko_wire::NanoMoment;
+
+/// What became of a transaction that was offered.
+enum Offer {
+    Taken,
+    Left,
+    End(Ended),
+}
+
+/// The state of one drain.
+struct Run<F> {
+    span: Span,
+    limits: Limits,
+    tag_slot: u32,
+    /// Entries visited and left, linked through the heap's fields: they go back when the drain ends.
+    stash: u32,
+    report: DrainReport,
+    sink: F,
+}
+
+impl<M: Copy> Mempool<M> {
+    /// Offers pending transactions with `from <= time < watermark` to `sink`, in the canonical order, and puts
+    /// those it takes in flight under `tag`. Nothing is dropped: what is not taken stays pending.
+    ///
+    /// An entry older than `from` by more than a quarter of the wheel, for the largest `from` seen so far, is not
+    /// visited even by an earlier `from`; `take_late` has it. A transaction is offered when no lower nonce of
+    /// its sender is in the pool, or the nonce just below is in flight; the sink knows the account's own nonce.
+    pub fn drain(
+        &mut self,
+        tag: u64,
+        span: Span,
+        limits: Limits,
+        sink: impl FnMut(Drained<'_, M>) -> Verdict,
+    ) -> DrainReport {
+        let report = DrainReport {
+            txs: 0,
+            bytes: 0,
+            gas: 0,
+            last_moment: span.after,
+            reached: span.from,
+            ended: Ended::TagsExhausted,
+            moved: 0,
+            displaced: 0,
+            held: 0,
+            unfit: 0,
+            skipped: 0,
+        };
+        self.wheel.advance(&mut self.slots, span.from);
+        let Some(tag_slot) = self.tags.open(&self.hasher, tag) else {
+            self.counters.drains_refused += 1;
+            return report;
+        };
+        let mut run = Run { span, limits, tag_slot, stash: NIL, report, sink };
+        run.report.ended = self.run(&mut run);
+        self.put_stash_back(run.stash);
+        self.tags.close_if_empty(&self.hasher, tag_slot);
+        let report = run.report;
+        self.counters.drained += report.txs as u64;
+        self.counters.moments_moved += report.moved as u64;
+        self.counters.displaced += report.displaced as u64;
+        report
+    }
+
+    /// Walks the line in key order until the watermark or an early end.
+    fn run<F: FnMut(Drained<'_, M>) -> Verdict>(&mut self, run: &mut Run<F>) -> Ended {
+        let mut cursor = self.wheel.tick(run.span.from.0);
+        while let Some(entry) = self.wheel.peek(&mut cursor) {
+            let time = NanoMoment(self.slots.hot[entry as usize].time);
+            if time >= run.span.watermark {
+                break;
+            }
+            if time < run.span.from {
+                // The tick that holds `from` may begin before it.
+                self.stash(run, entry);
+                continue;
+            }
+            run.report.reached = time;
+            if self.is_held(entry) {
+                run.report.held += 1;
+                self.stash(run, entry);
+                continue;
+            }
+            match self.offer(run, entry, false) {
+                Offer::Left => self.stash(run, entry),
+                Offer::End(why) => return why,
+                Offer::Taken => {
+                    if let Some(why) = self.follow(run, entry) {
+                        return why;
+                    }
+                }
+            }
+        }
+        run.report.reached = run.span.watermark.max(run.span.from);
+        Ended::Watermark
+    }
+
+    /// Whether a lower nonce of the sender stands in the way.
+    fn is_held(&self, entry: u32) -> bool {
+        let prev = self.slots.hot[entry as usize].lists[SENDER].prev;
+        prev != NIL
+            && !(self.slots.hot[prev as usize].place == Place::InFlight && self.is_next_nonce(prev, entry))
+    }
+
+    fn is_next_nonce(&self, prev: u32, next: u32) -> bool {
+        self.slots.cold[prev as usize].nonce.checked_add(1) == Some(self.slots.cold[next as usize].nonce)
+    }
+
+    /// Takes the sender's next nonces that the line has passed over, directly after `own_place`.
+    fn follow<F: FnMut(Drained<'_, M>) -> Verdict>(
+        &mut self,
+        run: &mut Run<F>,
+        own_place: u32,
+    ) -> Option<Ended> {
+        let mut at = own_place;
+        loop {
+            let next = self.slots.hot[at as usize].lists[SENDER].next;
+            if next == NIL || !self.is_next_nonce(at, next) || !self.was_passed(run.span, next, own_place) {
+                return None;
+            }
+            match self.offer(run, next, true) {
+                Offer::Taken => at = next,
+                Offer::Left => return None,
+                Offer::End(why) => return Some(why),
+            }
+        }
+    }
+
+    /// Whether this drain has visited `entry` before `own_place`; if so it is in the stash.
+    fn was_passed(&self, span: Span, entry: u32, own_place: u32) -> bool {
+        let hot = &self.slots.hot[entry as usize];
+        hot.place == Place::Placed
+            && hot.time >= span.from.0
+            && self.wheel.home(hot.time) != Home::Late
+            && self.slots.before(entry, own_place)
+    }
+
+    /// Gives an entry its moment, asks the sink, and takes it.
+    fn offer<F: FnMut(Drained<'_, M>) -> Verdict>(
+        &mut self,
+        run: &mut Run<F>,
+        entry: u32,
+        displaced: bool,
+    ) -> Offer {
+        let view = self.view(entry);
+        let (bytes, report) = (view.bytes.len(), &mut run.report);
+        if report.txs >= run.limits.txs {
+            return Offer::End(Ended::Full);
+        }
+        if bytes > run.limits.bytes || view.gas > run.limits.gas {
+            report.unfit += 1;
+            return Offer::Left;
+        }
+        if bytes > run.limits.bytes - report.bytes || view.gas > run.limits.gas - report.gas {
+            return Offer::End(Ended::Full);
+        }
+        let Some(moment) = report.last_moment.checked_add(1).map(|least| least.max(view.time)) else {
+            return Offer::End(Ended::MomentsUsed);
+        };
+        if moment >= run.span.watermark {
+            return Offer::End(Ended::MomentsUsed);
+        }
+        if moment > view.valid_until {
+            report.unfit += 1;
+            return Offer::Left;
+        }
+        let (gas, time) = (view.gas, view.time);
+        match (run.sink)(view.drained(moment, displaced)) {
+            Verdict::Take => {}
+            Verdict::Skip => {
+                report.skipped += 1;
+                return Offer::Left;
+            }
+            Verdict::Stop => return Offer::End(Ended::Stopped),
+        }
+        report.txs += 1;
+        report.bytes += bytes;
+        report.gas += gas;
+        report.last_moment = moment;
+        report.moved += usize::from(moment != time);
+        if displaced {
+            report.displaced += 1;
+            report.held -= 1;
+            self.unstash(run, entry);
+        } else {
+            self.wheel.remove(&mut self.slots, entry);
+        }
+        // It has left the time index already; only the eviction order has it still.
+        self.slots.hot[entry as usize].place = Place::Awaiting;
+        self.take_off(entry);
+        // A pending entry is under no tag, so a node is free.
+        self.tags.attach(&mut self.slots, run.tag_slot, entry);
+        Offer::Taken
+    }
+
+    /// Moves an entry from the time index to the stash.
+    fn stash<F>(&mut self, run: &mut Run<F>, entry: u32) {
+        self.wheel.remove(&mut self.slots, entry);
+        let hot = &mut self.slots.hot[entry as usize];
+        (hot.prev, hot.next) = (NIL, run.stash);
+        if run.stash != NIL {
+            self.slots.hot[run.stash as usize].prev = entry;
+        }
+        run.stash = entry;
+    }
+
+    fn unstash<F>(&mut self, run: &mut Run<F>, entry: u32) {
+        let hot = self.slots.hot[entry as usize];
+        match hot.prev {
+            NIL => run.stash = hot.next,
+            prev => self.slots.hot[prev as usize].next = hot.next,
+        }
+        if hot.next != NIL {
+            self.slots.hot[hot.next as usize].prev = hot.prev;
+        }
+    }
+
+    fn put_stash_back(&mut self, mut stash: u32) {
+        while stash != NIL {
+            let next = self.slots.hot[stash as usize].next;
+            self.wheel.insert(&mut self.slots, stash);
+            stash = next;
+        }
+    }
+}
