@@ -1,0 +1,150 @@
+//! Proofs from the state root: that an address holds an account, or that it holds none.
+//!
+//! Canonical layout: depth `u16`; a bitmap of `ceil(depth / 8)` bytes, bit i (least significant first) set when
+//! level i from the top has a sibling that is not empty; those siblings, 32 bytes each, top first; an end byte
+//! (0 empty, 1 the address' own leaf, 2 another leaf); for 2 the other leaf's key (32) and account (104). What
+//! is inside an inclusion proof's own leaf is not in the proof: the verifier brings the account.
+
+use crate::tree::{Key, Node, Tree, bit, hash_of, key_of, leaf_hash, node_hash};
+use roko_wire::codec::{DecodeError, Reader, Sink};
+use roko_wire::{Account, Address, Hash32};
+
+/// The deepest level: one below the last bit of a key.
+const DEPTH_MAX: usize = 256;
+
+/// Longest canonical layout of a proof: every level with a sibling, and another leaf at the end.
+pub const PROOF_BYTES_MAX: usize = 2 + DEPTH_MAX / 8 + 32 * DEPTH_MAX + 1 + 32 + Account::BYTES;
+
+/// What the path ends in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// An empty subtree: the address holds nothing.
+    Empty,
+    /// The address' own leaf.
+    Own,
+    /// A leaf of another address stands where this address' would: it holds nothing.
+    Other { key: Key, account: Account },
+}
+
+/// A path from the root to where an address is or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The hash beside the path at each level, top first; zero where that side is empty.
+    siblings: Vec<Hash32>,
+    end: End,
+}
+
+impl Tree {
+    /// A proof of what `address` holds in this version.
+    #[must_use]
+    pub fn prove(&self, address: &Address) -> Proof {
+        let key = key_of(address);
+        let (mut link, mut siblings) = (self.top(), Vec::new());
+        let end = loop {
+            match link.as_deref() {
+                None => break End::Empty,
+                Some(Node::Leaf { leaf, .. }) if leaf.key == key => break End::Own,
+                Some(Node::Leaf { leaf, .. }) => {
+                    break End::Other { key: leaf.key, account: leaf.account };
+                }
+                Some(Node::Branch { left, right, .. }) => {
+                    let (next, beside) =
+                        if bit(&key, siblings.len()) { (right, left) } else { (left, right) };
+                    siblings.push(hash_of(beside));
+                    link = next;
+                }
+            }
+        };
+        Proof { siblings, end }
+    }
+}
+
+impl Proof {
+    /// Whether the proof shows that under `root` the `address` holds exactly `account` (`None`: nothing).
+    #[must_use]
+    pub fn verify(&self, root: &Hash32, address: &Address, account: Option<&Account>) -> bool {
+        let key = key_of(address);
+        let start = match (&self.end, account) {
+            (End::Own, Some(account)) => leaf_hash(&key, account),
+            (End::Empty, None) => Hash32::ZERO,
+            (End::Other { key: other, account }, None) if self.shares_path(other, &key) => {
+                leaf_hash(other, account)
+            }
+            _ => return false,
+        };
+        self.fold(&key, start) == *root
+    }
+
+    /// Another leaf excludes the address only if it is a different one and stands on the address' own path.
+    fn shares_path(&self, other: &Key, key: &Key) -> bool {
+        other != key && (0..self.siblings.len()).all(|depth| bit(other, depth) == bit(key, depth))
+    }
+
+    fn fold(&self, key: &Key, start: Hash32) -> Hash32 {
+        self.siblings.iter().enumerate().rev().fold(start, |hash, (depth, sibling)| {
+            if bit(key, depth) { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) }
+        })
+    }
+
+    /// Appends the canonical layout.
+    pub fn write(&self, out: &mut impl Sink) {
+        out.put_u16(self.siblings.len() as u16);
+        let mut bitmap = [0_u8; DEPTH_MAX / 8];
+        for (depth, sibling) in self.siblings.iter().enumerate() {
+            bitmap[depth / 8] |= u8::from(*sibling != Hash32::ZERO) << (depth % 8);
+        }
+        out.put(&bitmap[..self.siblings.len().div_ceil(8)]);
+        self.siblings.iter().filter(|hash| **hash != Hash32::ZERO).for_each(|hash| out.put(&hash.0));
+        match &self.end {
+            End::Empty => out.put_u8(0),
+            End::Own => out.put_u8(1),
+            End::Other { key, account } => {
+                out.put_u8(2);
+                out.put(key);
+                account.write(out);
+            }
+        }
+    }
+
+    /// Reads the canonical layout; every proof has exactly one.
+    pub fn read(reader: &mut Reader<'_>) -> Result<Proof, DecodeError> {
+        let depth = reader.count_u16("proof depth", DEPTH_MAX)?;
+        let bitmap = reader.bytes("proof bitmap", depth.div_ceil(8))?;
+        let last = bitmap.last().copied().unwrap_or(0);
+        if depth % 8 != 0 && last >> (depth % 8) != 0 {
+            return Err(DecodeError::BadValue { field: "proof bitmap", value: u64::from(last) });
+        }
+        let mut siblings = Vec::with_capacity(depth);
+        for level in 0..depth {
+            let present = bitmap[level / 8] >> (level % 8) & 1 == 1;
+            let sibling = if present { Hash32(reader.array("proof sibling")?) } else { Hash32::ZERO };
+            if present && sibling == Hash32::ZERO {
+                return Err(DecodeError::BadValue { field: "proof sibling", value: 0 });
+            }
+            siblings.push(sibling);
+        }
+        let end = match reader.u8("proof end")? {
+            0 => End::Empty,
+            1 => End::Own,
+            2 => End::Other { key: reader.array("proof key")?, account: Account::read(reader)? },
+            other => return Err(DecodeError::BadValue { field: "proof end", value: u64::from(other) }),
+        };
+        Ok(Proof { siblings, end })
+    }
+
+    /// Reads a proof that is all of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Proof, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let proof = Proof::read(&mut reader)?;
+        reader.finish()?;
+        Ok(proof)
+    }
+
+    /// The canonical layout as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out
+    }
+}
