@@ -1,0 +1,209 @@
+//! What a proposer leaves out of its block: one pass over the drained candidates, after which what remains passes
+//! [`crate::validity::check`].
+//!
+//! Candidates come in the canonical order (see `roko_wire::order`), displaced ones behind their predecessors. A removal
+//! can take away what excused a displaced transaction's place, or make room for an earlier moment; so order and moments
+//! are worked out here again, for what is kept.
+
+use crate::senders::{SenderRefusal, Senders};
+use crate::validity::BlockRules;
+use crate::view::StateView;
+use roko_wire::order::Ordered;
+use roko_wire::rules;
+use roko_wire::tx::NativeTx;
+use roko_wire::{Address, NanoMoment, TxId};
+use ruint::aliases::U256;
+use std::collections::{HashMap, HashSet};
+
+/// A drained transaction, already checked by itself: rules, signature, stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its place in the order; the moment is assigned here and not read.
+    pub order: Ordered,
+    /// Most gas it may use.
+    pub gas_limit: u64,
+    /// Most it pays per gas.
+    pub max_fee: u128,
+    /// The most it can cost its sender; `None` over 2^256.
+    pub cost_max: Option<U256>,
+    /// End of its window.
+    pub valid_until: NanoMoment,
+    /// What it adds to the body: wire bytes, its record, its stamp's path and its share of the batch.
+    pub body_bytes: usize,
+}
+
+impl Candidate {
+    /// The candidate for a parsed transaction.
+    #[must_use]
+    pub fn new(order: Ordered, tx: &NativeTx<'_>, body_bytes: usize) -> Candidate {
+        Candidate {
+            order,
+            gas_limit: tx.gas_limit,
+            max_fee: tx.max_fee,
+            cost_max: rules::cost_max(tx),
+            valid_until: tx.valid_until,
+            body_bytes,
+        }
+    }
+}
+
+/// Why a candidate is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exclusion {
+    /// Nonce or balance. Stale ones never get in; the others may, later.
+    #[error(transparent)]
+    Sender(#[from] SenderRefusal),
+    /// Among the candidates before.
+    #[error("the same transaction came before")]
+    Duplicate,
+    /// It does not pay the base fee of this block.
+    #[error("max_fee is below the block's base fee {base_fee}: it waits for a lower one")]
+    FeeBelowBase {
+        /// The block's.
+        base_fee: u128,
+    },
+    /// The block is full: it and all that follow wait. The watermark should then be at most its stamp's time.
+    #[error("the block is full")]
+    BlockFull,
+    /// Stamped before the block's span: it must be stamped anew.
+    #[error("its stamp is before the block's span")]
+    BeforeSpan,
+    /// No free moment below the watermark: it belongs in the next block.
+    #[error("there is no free moment below the watermark")]
+    NoMoment,
+    /// The next free moment is after its window: it never gets in.
+    #[error("the next free moment {moment} is after its valid_until")]
+    MomentExpired {
+        /// The moment.
+        moment: NanoMoment,
+    },
+    /// What excused its place is left out itself: it must be stamped anew.
+    #[error("it is out of order without its predecessor")]
+    OutOfOrder,
+}
+
+/// The block that is to be made.
+#[derive(Clone, Copy)]
+pub struct BlockFrame<'a> {
+    /// Rules from genesis.
+    pub rules: &'a BlockRules,
+    /// The state after the parent.
+    pub state: &'a dyn StateView,
+    /// The parent's watermark: the first moment that a stamp may have.
+    pub from: NanoMoment,
+    /// Every stamp and moment is below it.
+    pub watermark: NanoMoment,
+    /// Moment of the last transaction before this block.
+    pub last_moment: NanoMoment,
+    /// The block's base fee.
+    pub base_fee: u128,
+    /// Bytes of an empty body.
+    pub body_bytes_empty: usize,
+}
+
+/// What is in and what is out; together all candidates, by their index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The block's transactions, in chain order, each with its moment.
+    pub kept: Vec<(usize, NanoMoment)>,
+    /// The others, each with the reason.
+    pub excluded: Vec<(usize, Exclusion)>,
+}
+
+/// Picks the block's transactions in one pass.
+#[must_use]
+pub fn select(frame: &BlockFrame<'_>, candidates: &[Candidate]) -> Selection {
+    let mut pass = Pass {
+        frame,
+        senders: Senders::new(frame.state, candidates.len()),
+        seen: HashSet::with_capacity(candidates.len()),
+        chains: HashMap::with_capacity(candidates.len()),
+        last_key: None,
+        last_moment: frame.last_moment,
+        gas: 0,
+        bytes: frame.body_bytes_empty,
+        full: false,
+        count: 0,
+    };
+    let mut out = Selection { kept: Vec::with_capacity(candidates.len()), excluded: Vec::new() };
+    for (index, candidate) in candidates.iter().enumerate() {
+        match pass.take(candidate) {
+            Ok(moment) => out.kept.push((index, moment)),
+            Err(exclusion) => out.excluded.push((index, exclusion)),
+        }
+    }
+    out
+}
+
+type Key = (NanoMoment, u64, TxId);
+
+struct Pass<'a> {
+    frame: &'a BlockFrame<'a>,
+    senders: Senders<'a>,
+    seen: HashSet<TxId>,
+    /// Per sender: the key at which its last kept transaction stands, and its place among the kept.
+    chains: HashMap<Address, (Key, usize)>,
+    last_key: Option<Key>,
+    last_moment: NanoMoment,
+    gas: u64,
+    bytes: usize,
+    full: bool,
+    count: usize,
+}
+
+impl Pass<'_> {
+    /// The moment of a candidate that gets in. An exclusion changes nothing but `seen` and `full`.
+    fn take(&mut self, candidate: &Candidate) -> Result<NanoMoment, Exclusion> {
+        let order = &candidate.order;
+        if !self.seen.insert(order.id) {
+            return Err(Exclusion::Duplicate);
+        }
+        if candidate.max_fee < self.frame.base_fee {
+            return Err(Exclusion::FeeBelowBase { base_fee: self.frame.base_fee });
+        }
+        let (moment, stands_at, displaced) = self.place(candidate)?;
+        self.make_room(candidate)?;
+        self.senders.take(&order.sender, order.nonce, candidate.cost_max)?;
+        if !displaced {
+            self.last_key = Some(stands_at);
+        }
+        self.chains.insert(order.sender, (stands_at, self.count));
+        self.last_moment = moment;
+        self.gas += candidate.gas_limit;
+        self.bytes += candidate.body_bytes;
+        self.count += 1;
+        Ok(moment)
+    }
+
+    /// The rule of `check_order`, one step of it: the moment, the key at which the transaction stands, and whether that
+    /// is its predecessor's.
+    fn place(&self, candidate: &Candidate) -> Result<(NanoMoment, Key, bool), Exclusion> {
+        let order = &candidate.order;
+        if order.time < self.frame.from {
+            return Err(Exclusion::BeforeSpan);
+        }
+        let moment = self.last_moment.saturating_add(1).max(order.time);
+        if order.time >= self.frame.watermark || moment >= self.frame.watermark {
+            return Err(Exclusion::NoMoment);
+        }
+        if moment > candidate.valid_until {
+            return Err(Exclusion::MomentExpired { moment });
+        }
+        let key = (order.time, order.tie_break, order.id);
+        match self.chains.get(&order.sender) {
+            Some((before, at)) if *before > key && at + 1 == self.count => Ok((moment, *before, true)),
+            _ if self.last_key.is_some_and(|last| last >= key) => Err(Exclusion::OutOfOrder),
+            _ => Ok((moment, key, false)),
+        }
+    }
+
+    /// Once one does not fit, none that follows gets in: those left out are then a suffix of the span, and the watermark
+    /// can be put before them.
+    fn make_room(&mut self, candidate: &Candidate) -> Result<(), Exclusion> {
+        let rules = self.frame.rules;
+        let gas = self.gas.saturating_add(candidate.gas_limit);
+        let bytes = self.bytes.saturating_add(candidate.body_bytes);
+        self.full |= gas > rules.gas_limit || bytes > rules.body_bytes_max || self.count >= rules.txs_max;
+        if self.full { Err(Exclusion::BlockFull) } else { Ok(()) }
+    }
+}
