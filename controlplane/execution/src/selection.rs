@@ -117,13 +117,13 @@ pub fn select(frame: &BlockFrame<'_>, candidates: &[Candidate]) -> Selection {
         frame,
         senders: Senders::new(frame.state, candidates.len()),
         seen: HashSet::with_capacity(candidates.len()),
-        chains: HashMap::with_capacity(candidates.len()),
-        last_key: None,
-        last_moment: frame.last_moment,
-        gas: 0,
-        bytes: frame.body_bytes_empty,
-        full: false,
-        count: 0,
+        places: Places {
+            chains: HashMap::with_capacity(candidates.len()),
+            last_key: None,
+            last_moment: frame.last_moment,
+            count: 0,
+        },
+        room: Room { gas: 0, bytes: frame.body_bytes_empty, full: false },
     };
     let mut out = Selection { kept: Vec::with_capacity(candidates.len()), excluded: Vec::new() };
     for (index, candidate) in candidates.iter().enumerate() {
@@ -141,18 +141,13 @@ struct Pass<'a> {
     frame: &'a BlockFrame<'a>,
     senders: Senders<'a>,
     seen: HashSet<TxId>,
-    /// Per sender: the key at which its last kept transaction stands, and its place among the kept.
-    chains: HashMap<Address, (Key, usize)>,
-    last_key: Option<Key>,
-    last_moment: NanoMoment,
-    gas: u64,
-    bytes: usize,
-    full: bool,
-    count: usize,
+    places: Places,
+    room: Room,
 }
 
 impl Pass<'_> {
-    /// The moment of a candidate that gets in. An exclusion changes nothing but `seen` and `full`.
+    /// The moment of a candidate that gets in. One that does not leaves the others' places and balances as they were,
+    /// except that behind a full block nothing gets in.
     fn take(&mut self, candidate: &Candidate) -> Result<NanoMoment, Exclusion> {
         let order = &candidate.order;
         if !self.seen.insert(order.id) {
@@ -161,29 +156,38 @@ impl Pass<'_> {
         if candidate.max_fee < self.frame.base_fee {
             return Err(Exclusion::FeeBelowBase { base_fee: self.frame.base_fee });
         }
-        let (moment, stands_at, displaced) = self.place(candidate)?;
-        self.make_room(candidate)?;
-        self.senders.take(&order.sender, order.nonce, candidate.cost_max)?;
-        if !displaced {
-            self.last_key = Some(stands_at);
-        }
-        self.chains.insert(order.sender, (stands_at, self.count));
-        self.last_moment = moment;
-        self.gas += candidate.gas_limit;
-        self.bytes += candidate.body_bytes;
-        self.count += 1;
+        let after = self.senders.after(&order.sender, order.nonce, candidate.cost_max)?;
+        let (moment, stands_at, displaced) = self.places.place(self.frame, candidate)?;
+        self.room.make(self.frame.rules, candidate, self.places.count)?;
+        after.take();
+        self.places.take(order, moment, stands_at, displaced);
         Ok(moment)
     }
+}
 
+/// Order and moments of what is kept so far.
+struct Places {
+    /// Per sender: the key at which its last kept transaction stands, and its place among the kept.
+    chains: HashMap<Address, (Key, usize)>,
+    last_key: Option<Key>,
+    last_moment: NanoMoment,
+    count: usize,
+}
+
+impl Places {
     /// The rule of `check_order`, one step of it: the moment, the key at which the transaction stands, and whether that
     /// is its predecessor's.
-    fn place(&self, candidate: &Candidate) -> Result<(NanoMoment, Key, bool), Exclusion> {
+    fn place(
+        &self,
+        frame: &BlockFrame<'_>,
+        candidate: &Candidate,
+    ) -> Result<(NanoMoment, Key, bool), Exclusion> {
         let order = &candidate.order;
-        if order.time < self.frame.from {
+        if order.time < frame.from {
             return Err(Exclusion::BeforeSpan);
         }
         let moment = self.last_moment.saturating_add(1).max(order.time);
-        if order.time >= self.frame.watermark || moment >= self.frame.watermark {
+        if order.time >= frame.watermark || moment >= frame.watermark {
             return Err(Exclusion::NoMoment);
         }
         if moment > candidate.valid_until {
@@ -197,13 +201,34 @@ impl Pass<'_> {
         }
     }
 
+    fn take(&mut self, order: &Ordered, moment: NanoMoment, stands_at: Key, displaced: bool) {
+        if !displaced {
+            self.last_key = Some(stands_at);
+        }
+        self.chains.insert(order.sender, (stands_at, self.count));
+        self.last_moment = moment;
+        self.count += 1;
+    }
+}
+
+/// What the block has used of its limits.
+struct Room {
+    gas: u64,
+    bytes: usize,
+    full: bool,
+}
+
+impl Room {
     /// Once one does not fit, none that follows gets in: those left out are then a suffix of the span, and the watermark
     /// can be put before them.
-    fn make_room(&mut self, candidate: &Candidate) -> Result<(), Exclusion> {
-        let rules = self.frame.rules;
+    fn make(&mut self, rules: &BlockRules, candidate: &Candidate, count: usize) -> Result<(), Exclusion> {
         let gas = self.gas.saturating_add(candidate.gas_limit);
         let bytes = self.bytes.saturating_add(candidate.body_bytes);
-        self.full |= gas > rules.gas_limit || bytes > rules.body_bytes_max || self.count >= rules.txs_max;
-        if self.full { Err(Exclusion::BlockFull) } else { Ok(()) }
+        self.full |= gas > rules.gas_limit || bytes > rules.body_bytes_max || count >= rules.txs_max;
+        if self.full {
+            return Err(Exclusion::BlockFull);
+        }
+        (self.gas, self.bytes) = (gas, bytes);
+        Ok(())
     }
 }

@@ -55,13 +55,13 @@ impl<'a> Senders<'a> {
         Senders { state, senders: HashMap::with_capacity(capacity) }
     }
 
-    /// Takes the next transaction of `sender`; a refusal changes nothing. `cost_max` is `None` over 2^256.
-    pub(crate) fn take(
+    /// What the sender has after this transaction, or why it does not fit. `cost_max` is `None` over 2^256.
+    pub(crate) fn after(
         &mut self,
         sender: &Address,
         nonce: u64,
         cost_max: Option<U256>,
-    ) -> Result<(), SenderRefusal> {
+    ) -> Result<After<'_>, SenderRefusal> {
         let account = match self.senders.entry(*sender) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -76,11 +76,22 @@ impl<'a> Senders<'a> {
         if nonce > want {
             return Err(SenderRefusal::NonceGap { have: nonce, want });
         }
-        let next = nonce.checked_add(1).ok_or(SenderRefusal::NonceLimit)?;
+        let nonce_next = nonce.checked_add(1).ok_or(SenderRefusal::NonceLimit)?;
         let left = cost_max
             .and_then(|cost| account.left.checked_sub(cost))
             .ok_or(SenderRefusal::OverBalance { left: account.left })?;
-        *account = Sender { nonce_next: next, left };
-        Ok(())
+        Ok(After { account, next: Sender { nonce_next, left } })
+    }
+}
+
+/// A transaction that fits its sender; nothing changes until it is taken.
+pub(crate) struct After<'a> {
+    account: &'a mut Sender,
+    next: Sender,
+}
+
+impl After<'_> {
+    pub(crate) fn take(self) {
+        *self.account = self.next;
     }
 }

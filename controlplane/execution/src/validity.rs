@@ -5,7 +5,7 @@
 //! here. Not checked here: parent id, view, proposer and its signature, justification, time window, next set root
 //! (consensus), and the chunk root (whoever put the body together from chunks).
 
-use crate::senders::{SenderRefusal, Senders};
+use crate::senders::{After, SenderRefusal, Senders};
 use crate::tx::ExecutableTx;
 use crate::view::StateView;
 use arrayvec::ArrayVec;
@@ -405,8 +405,9 @@ impl Pass<'_> {
         self.check_stamp(entry, &id)?;
         let sender = self.sender(&signed, &id)?;
         self.senders
-            .take(&sender, tx.nonce, rules::cost_max(tx))
-            .map_err(|refusal| self.repeated(&id).unwrap_or(TxError::Sender(refusal)))?;
+            .after(&sender, tx.nonce, rules::cost_max(tx))
+            .map(After::take)
+            .map_err(|refusal| repeated(&self.txs, &id).unwrap_or(TxError::Sender(refusal)))?;
         self.leaves.push(tx_leaf(&id, entry.moment, &entry.stamp));
         self.order.push(Ordered {
             id,
@@ -434,10 +435,10 @@ impl Pass<'_> {
             None => Ok(signed.verify()?),
         }
     }
+}
 
-    /// A repeated transaction always breaks its sender's nonces, so it is looked for only once they are broken.
-    fn repeated(&self, id: &TxId) -> Option<TxError> {
-        let first = self.txs.iter().position(|tx| tx.id == *id)?;
-        Some(TxError::Duplicate { first })
-    }
+/// A repeated transaction always breaks its sender's nonces, so it is looked for only once they are broken.
+fn repeated(txs: &[ExecutableTx], id: &TxId) -> Option<TxError> {
+    let first = txs.iter().position(|tx| tx.id == *id)?;
+    Some(TxError::Duplicate { first })
 }
