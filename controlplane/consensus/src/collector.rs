@@ -11,7 +11,7 @@ use crate::set::ValidatorSet;
 use crate::verify::{self, VerifiedCertificate, VerifiedVote};
 use roko_wire::vote::{Ballot, Certificate, CertificateKind, SigningDomain, Vote};
 use roko_wire::{NanoMoment, ValidatorIndex, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How far above the current view votes are kept. Votes further up come again once the node has caught up.
@@ -57,8 +57,10 @@ enum Slot {
 #[derive(Debug, Default)]
 struct ViewVotes {
     slots: BTreeMap<(ValidatorIndex, Class), Slot>,
-    /// A second, different ballot of a class: checked only when the first is verified, as evidence.
+    /// A second, different vote of a class: checked when the first turns out bad, or as evidence beside it.
     rivals: BTreeMap<(ValidatorIndex, Class), Vote>,
+    /// Who has been shown to send two ballots of a class: a third shows nothing new.
+    exposed: BTreeSet<(ValidatorIndex, Class)>,
     certificates: Vec<Certificate>,
     pending_since: Option<NanoMoment>,
     checking: bool,
@@ -204,11 +206,11 @@ impl VoteCollector {
         let entry = self.views.entry(vote.view).or_default();
         if let Some(slot) = entry.slots.get(&key) {
             let same = match slot {
-                Slot::Pending(held) => held.ballot == vote.ballot,
-                Slot::Checking => false,
-                Slot::Verified(ballot) => *ballot == vote.ballot,
+                Slot::Pending(held) => *held == vote,
+                Slot::Checking => true,
+                Slot::Verified(ballot) => *ballot == vote.ballot || entry.exposed.contains(&key),
             };
-            if same || matches!(slot, Slot::Checking) || entry.rivals.contains_key(&key) {
+            if same || entry.rivals.contains_key(&key) {
                 self.counts.duplicate += 1;
                 return false;
             }
@@ -229,8 +231,8 @@ impl VoteCollector {
             self.counts.stale += 1;
             return false;
         }
-        let far = certificate.view.0 > self.current_view.0.saturating_add(VIEW_HORIZON);
-        if far && self.views.range(certificate.view..).count() >= VIEW_HORIZON as usize {
+        let horizon = View(self.current_view.0.saturating_add(VIEW_HORIZON));
+        if certificate.view > horizon && self.views.range(horizon..).count() > VIEW_HORIZON as usize {
             self.counts.beyond_horizon += 1;
             return false;
         }
@@ -301,6 +303,7 @@ impl VoteCollector {
                 self.counts.jobs += 1;
                 return Some(Job { view, votes, certificates });
             }
+            self.forget_if_empty(view);
         }
     }
 
@@ -311,7 +314,14 @@ impl VoteCollector {
         entry.checking = false;
         for vote in result.votes.iter().map(VerifiedVote::vote) {
             let key = (vote.signer, Class::of(&vote.ballot));
-            entry.slots.insert(key, Slot::Verified(vote.ballot));
+            match entry.slots.get_mut(&key) {
+                Some(Slot::Verified(first)) if *first != vote.ballot => {
+                    entry.exposed.insert(key);
+                }
+                _ => {
+                    entry.slots.insert(key, Slot::Verified(vote.ballot));
+                }
+            }
         }
         for vote in &result.bad_votes {
             let key = (vote.signer, Class::of(&vote.ballot));
@@ -327,6 +337,19 @@ impl VoteCollector {
         if waiting || !entry.rivals.is_empty() || !entry.certificates.is_empty() {
             entry.pending_since.get_or_insert(now);
         }
+        self.forget_if_empty(result.view);
+    }
+
+    fn forget_if_empty(&mut self, view: View) {
+        let empty = |entry: &ViewVotes| {
+            entry.slots.is_empty()
+                && entry.rivals.is_empty()
+                && entry.certificates.is_empty()
+                && !entry.checking
+        };
+        if self.views.get(&view).is_some_and(empty) {
+            self.views.remove(&view);
+        }
     }
 }
 
@@ -338,56 +361,72 @@ struct Gain {
     useful: bool,
 }
 
+/// Stake behind a ballot: checked, and waiting to be.
+#[derive(Clone, Copy, Default)]
+struct Stakes {
+    verified: u64,
+    pending: u64,
+}
+
+impl Stakes {
+    fn add(&mut self, stake: u64, pending: bool) {
+        *(if pending { &mut self.pending } else { &mut self.verified }) += stake;
+    }
+
+    /// Whether checking what waits would bring this to a threshold that it is not at yet.
+    const fn crosses(self, own: u64, threshold: u64) -> bool {
+        let verified = self.verified + own;
+        self.pending > 0 && verified < threshold && verified + self.pending >= threshold
+    }
+
+    /// The same, with the node's own vote here or not: it does not pass through the collector.
+    const fn may_cross(self, own: u64, threshold: u64) -> bool {
+        self.crosses(own, threshold) || self.crosses(0, threshold)
+    }
+}
+
 impl Gain {
     fn of(entry: &ViewVotes, set: &ValidatorSet, quorums: &Quorums, own: Option<ValidatorIndex>) -> Gain {
-        // Own votes never pass here, but they count: an own Notarize is assumed for every ballot.
-        let own_stake = own.map_or(0, |own| set.stake(own));
-        let mut verified: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-        let mut tallies: BTreeMap<Ballot, (u64, u64)> = BTreeMap::new();
-        let (mut first_votes, mut first_votes_pending, mut first_done) = (0u64, 0u64, Vec::new());
-        let (mut skips, mut skips_pending) = (own_stake, 0u64);
+        let own = own.map_or(0, |own| set.stake(own));
+        let mut ballots: BTreeMap<Ballot, Stakes> = BTreeMap::new();
+        let (mut firsts, mut skips) = (Stakes::default(), Stakes::default());
         for ((signer, class), slot) in &entry.slots {
-            let stake = set.stake(*signer);
             let (ballot, pending) = match slot {
                 Slot::Pending(vote) => (vote.ballot, true),
                 Slot::Verified(ballot) => (*ballot, false),
                 Slot::Checking => continue,
             };
-            let tally = tallies.entry(ballot).or_insert((own_stake, 0));
-            let add = |pair: (&mut u64, &mut u64)| if pending { *pair.1 += stake } else { *pair.0 += stake };
-            add((&mut tally.0, &mut tally.1));
+            let stake = set.stake(*signer);
+            ballots.entry(ballot).or_default().add(stake, pending);
             if matches!(class, Class::Skip | Class::SkipFallback) {
-                add((&mut skips, &mut skips_pending));
+                skips.add(stake, pending);
             }
-            if matches!(class, Class::Notarize | Class::Skip) && !first_done.contains(signer) {
-                first_done.push(*signer);
-                add((&mut first_votes, &mut first_votes_pending));
+            if matches!(class, Class::Notarize | Class::Skip) {
+                firsts.add(stake, pending);
             }
         }
-        verified.insert(0, (first_votes + own_stake, first_votes_pending));
-        let crosses = |(have, more): (u64, u64), threshold: u64| {
-            have < threshold && have + more >= threshold
-                || more > 0 && have - own_stake.min(have) < threshold && have + more >= threshold
-        };
         let (c, s, f) = (quorums.fast_certificate, quorums.slow, quorums.fast_commit);
-        let mut complete = false;
-        let mut useful = !entry.certificates.is_empty();
-        useful |= entry.rivals.keys().any(|key| matches!(entry.slots.get(key), Some(Slot::Verified(_))));
-        for (ballot, tally) in &tallies {
+        let evidence = entry.rivals.keys().any(|key| matches!(entry.slots.get(key), Some(Slot::Verified(_))));
+        let mut complete = skips.crosses(own, s) || firsts.crosses(own, set.total_stake());
+        let mut useful = evidence || !entry.certificates.is_empty();
+        useful |= skips.may_cross(own, c) || firsts.may_cross(own, quorums.wait);
+        for (ballot, stakes) in &ballots {
             match ballot {
                 Ballot::Notarize(_) => {
-                    complete |= crosses(*tally, f);
-                    useful |= crosses(*tally, c) || crosses(*tally, s) || crosses(*tally, f);
+                    complete |= stakes.crosses(own, f);
+                    useful |= [c, s, f].iter().any(|threshold| stakes.may_cross(own, *threshold));
                 }
-                Ballot::Final(_) | Ballot::FinalSkip => complete |= crosses(*tally, s),
+                Ballot::Final(_) | Ballot::FinalSkip => {
+                    complete |= stakes.crosses(own, s);
+                    useful |= stakes.may_cross(own, s);
+                }
                 Ballot::Skip | Ballot::SkipFallback => {}
             }
         }
-        complete |= crosses((skips, skips_pending), s);
-        useful |= crosses((skips, skips_pending), c);
-        let firsts = verified[&0];
-        complete |= firsts.1 > 0 && firsts.0 + firsts.1 >= set.total_stake();
-        useful |= crosses(firsts, quorums.wait);
         Gain { complete, useful: useful || complete }
     }
 }
+
+#[cfg(test)]
+#[path = "collector_tests.rs"]
+mod tests;
