@@ -100,7 +100,9 @@ pub(crate) fn open<S: Storage>(
         let written = replay.superblock.write_sync(&file, SyncSite::SuperblockReopen, &mut Vec::new());
         written.map_err(StateError::io("repairing the superblock"))?;
     }
-    settle(&storage, &file, &segments, options, &replay)?;
+    if !report.created {
+        settle::<S>(&file, &segments, options, &replay)?;
+    }
 
     let changes: Vec<_> = replay.accounts.into_iter().collect();
     let tree = Tree::new().update(&changes);
@@ -259,7 +261,6 @@ fn remove_unlisted<S: Storage>(
 
 /// Makes durable what was found, and the newest segment as long as it should be.
 fn settle<S: Storage>(
-    storage: &S,
     superblock: &S::File,
     segments: &[Arc<Segment<S::File>>],
     options: StoreOptions,
@@ -276,7 +277,7 @@ fn settle<S: Storage>(
         Err(error) if !is_full(&error) => {
             Err(StateError::Io { action: "preallocating a segment", source: error })
         }
-        _ => storage.free_bytes().map(|_| ()).map_err(io()),
+        _ => Ok(()),
     }
 }
 

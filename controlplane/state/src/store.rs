@@ -219,6 +219,7 @@ impl<S: Storage> StateStore<S> {
         if self.end.offset == 0 || self.end.offset + needed <= capacity {
             return Ok(());
         }
+        let sealed = self.newest();
         let file = self.prepare_segment(needed)?;
         self.crash_point(CrashPoint::SegmentCreated)?;
         let result = self.list_segment();
@@ -227,7 +228,6 @@ impl<S: Storage> StateStore<S> {
             self.prepared = Some(file);
             return Err(self.refuse("writing the superblock of a new segment", error));
         }
-        let sealed = self.newest();
         let segment = Arc::new(Segment::new(file.file, self.superblock.key));
         self.shared.segments.write().unwrap_or_else(PoisonError::into_inner).push(segment);
         self.end.offset = 0;
