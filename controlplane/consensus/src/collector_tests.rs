@@ -138,7 +138,8 @@ fn certificates_are_checked_only_if_still_wanted() {
     assert!(!collector.offer_certificate(certificate.clone(), NOW));
     assert_eq!(collector.take_job(later(LINGER_NS), |_, _| false), None);
     assert!(collector.offer_certificate(certificate.clone(), NOW));
-    assert_eq!(take(&mut collector, later(LINGER_NS)).unwrap().certificates, [certificate.clone()]);
+    let job = take(&mut collector, later(LINGER_NS)).unwrap();
+    assert_eq!(job.certificates, vec![certificate.clone()]);
     let mut weak = certificate;
     weak.signers = Default::default();
     assert!(!collector.offer_certificate(weak, NOW));

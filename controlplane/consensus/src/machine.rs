@@ -280,8 +280,9 @@ impl Machine {
         let vouched = self.is_vouched_for(view, summary.block);
         let state = self.views.get(&view);
         let known = state.map_or(&[][..], |state| &state.proposals[..]);
-        let beyond = view.0 > self.current.0.saturating_add(VIEW_HORIZON);
-        if !vouched && (beyond || known.len() >= HEADERS_PER_VIEW_MAX) || known.contains(&summary.block) {
+        if !vouched && (!self.is_near(view) || known.len() >= HEADERS_PER_VIEW_MAX)
+            || known.contains(&summary.block)
+        {
             self.counts.dropped += 1;
             return;
         }
@@ -302,6 +303,12 @@ impl Machine {
             let evidence = Evidence::Proposals { view, proposer: summary.proposer, first, second };
             out.push(Action::Evidence(Box::new(evidence)));
         }
+    }
+
+    /// Whether a view is close enough to the current one to be kept without a certificate that vouches for it.
+    fn is_near(&self, view: View) -> bool {
+        view.0 <= self.current.0.saturating_add(VIEW_HORIZON)
+            && view.0 >= self.current.0.saturating_sub(crate::collector::VIEWS_KEPT)
     }
 
     /// Whether a certificate or a known child makes a header worth keeping whatever its view.

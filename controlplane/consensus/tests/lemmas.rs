@@ -29,7 +29,7 @@ struct Honest {
     first: First,
     fallback: bool,
     second: Second,
-    /// A mutation: both Finals sent.
+    /// A mutation: Final of A beside FinalSkip.
     both: bool,
 }
 
@@ -58,8 +58,7 @@ fn lawful(votes: &[Honest], rules: &Rules) -> bool {
     let (a, b, skip) = (first(First::A), first(First::B), first(First::Skip));
     let fallback_used = votes.iter().any(|vote| vote.fallback);
     let slow = |stake: u64| stake + rules.byzantine >= rules.quorums.slow;
-    let finals =
-        |wanted| votes.iter().any(|vote| vote.second == wanted || vote.both && wanted != Second::Skip);
+    let finals = |wanted| votes.iter().any(|vote| vote.second == wanted || vote.both && wanted == Second::A);
     (!fallback_used || fallback_can_fire(a, b, skip, rules))
         && (!finals(Second::A) || slow(a))
         && (!finals(Second::B) || slow(b))

@@ -5,9 +5,11 @@ mod network;
 mod node;
 mod rng;
 mod roles;
+mod setup;
 
-use network::{Cluster, Setup};
+use network::Cluster;
 use roles::Role;
+use setup::Setup;
 
 /// Runs one seed; panics with the seed in the message when a rule of safety breaks.
 fn run(setup: &Setup, seed: u64) -> Cluster {

@@ -59,7 +59,7 @@ fn equivocal_proposal(summary: ProposalSummary, to: usize, rng: &mut Rng) -> Vec
     match rng.below(8) {
         0 => vec![],
         1 => vec![Message::Proposal(summary), Message::Proposal(other)],
-        _ if to % 2 == 0 => vec![Message::Proposal(summary)],
+        _ if to.is_multiple_of(2) => vec![Message::Proposal(summary)],
         _ => vec![Message::Proposal(other)],
     }
 }
