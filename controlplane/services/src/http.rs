@@ -146,6 +146,8 @@ struct Shared {
 /// Accepts until told to stop, or until the [`MetricsServer`] is dropped. Dropping the set cuts what is open.
 async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(shared.config.connections_max as usize));
+    // As many again may be told that there are too many; past that, connections are closed without a word.
+    let refusals = Arc::new(Semaphore::new(shared.config.connections_max as usize));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -154,26 +156,30 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => match permits.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    let shared = shared.clone();
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                if let Ok(permit) = permits.clone().try_acquire_owned() {
                     connections.spawn(async move {
                         let _permit = permit;
                         serve(stream, &shared).await;
                     });
+                } else if let Ok(permit) = refusals.clone().try_acquire_owned() {
+                    connections.spawn(async move {
+                        let _permit = permit;
+                        refuse(stream, &shared).await;
+                    });
                 }
-                Err(_) => refuse(&stream),
-            },
+            }
             // The host is out of descriptors or memory: a pause instead of a busy loop.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-/// Answers 503 without waiting; an empty socket buffer always takes these few bytes.
-fn refuse(stream: &TcpStream) {
+/// Answers 503 without reading the request, and closes.
+async fn refuse(mut stream: TcpStream, shared: &Shared) {
     let answer = Answer::text(503, "Service Unavailable", "too many connections: try again in a moment\n");
-    let _ = stream.try_write(answer.head_and_body(true).as_bytes());
+    send(&mut stream, &answer.head_and_body(true), shared).await;
 }
 
 /// Reads one request, answers it, and closes.
@@ -186,9 +192,15 @@ async fn serve(mut stream: TcpStream, shared: &Shared) {
         Ok(Err(None)) => return,
         Err(_) => (Answer::text(408, "Request Timeout", "the request did not arrive in time\n"), true),
     };
-    let text = answer.head_and_body(with_body);
+    send(&mut stream, &answer.head_and_body(with_body), shared).await;
+}
+
+/// Writes an answer and closes, each within the time limit. A client that does not take it is cut off.
+async fn send(stream: &mut TcpStream, text: &str, shared: &Shared) {
+    let limit = Duration::from_millis(shared.config.request_ms_max);
     if let Ok(Ok(())) = timeout(limit, stream.write_all(text.as_bytes())).await {
-        let _ = timeout(limit, close(&mut stream)).await;
+        // The answer is out; a client that keeps its side open past the limit is reset.
+        let _ = timeout(limit, close(stream)).await;
     }
 }
 

@@ -128,22 +128,22 @@ pub enum SubmitError {
     },
     /// The validity window is over.
     #[error(
-        "the validity window ended at {valid_until} and it is {now} here: sign again with a later valid_until"
+        "the validity window ends at {valid_until} and it is {now} here, the clock's error bound counted against the sender: sign again with a later valid_until"
     )]
     Expired {
         /// End of the window.
         valid_until: NanoMoment,
-        /// The node's clock, its error bound counted against the sender.
+        /// The stamp's time, without its error bound.
         now: NanoMoment,
     },
     /// The validity window has not begun.
     #[error(
-        "the validity window starts at {valid_from} and it is {now} here: send it when the window is open"
+        "the validity window starts at {valid_from} and it is {now} here, the clock's error bound counted against the sender: send it when the window is open"
     )]
     NotYetValid {
         /// Start of the window.
         valid_from: NanoMoment,
-        /// The node's clock, its error bound counted against the sender.
+        /// The stamp's time, without its error bound.
         now: NanoMoment,
     },
     /// The validity window is longer than the chain allows, or ends before it begins.

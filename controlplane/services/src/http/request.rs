@@ -60,7 +60,9 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Reques
         let search_from = head.len().saturating_sub(3);
         head.extend_from_slice(&part[..count]);
         if let Some(end) = head[search_from..].windows(4).position(|four| four == b"\r\n\r\n") {
-            return parse(&head[..search_from + end]).map_err(Some);
+            let end = search_from + end;
+            let request = if end > HEAD_BYTES_MAX { Err(RequestError::TooLong) } else { parse(&head[..end]) };
+            return request.map_err(Some);
         }
         if head.len() > HEAD_BYTES_MAX {
             return Err(Some(RequestError::TooLong));
