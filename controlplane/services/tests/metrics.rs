@@ -31,6 +31,9 @@ async fn get(server: &MetricsServer, path: &str) -> (u16, String, String) {
     http(server.address(), &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
 }
 
+/// A sample's name, some of its labels, and its value.
+type Expected = (&'static str, &'static [(&'static str, &'static str)], f64);
+
 /// Reads `{a="b",c="d"}` with the format's escapes; returns the labels and what follows.
 fn labels(text: &str) -> (BTreeMap<String, String>, &str) {
     let mut labels = BTreeMap::new();
@@ -111,7 +114,7 @@ async fn the_page_has_every_metric_in_base_units() {
     assert!(head.contains(&format!("Content-Type: {CONTENT_TYPE}\r\n")), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())), "{head}");
     let samples = parse(&page);
-    let expected: [(&str, &[(&str, &str)], f64); 22] = [
+    let expected: [Expected; 22] = [
         ("roko_build_info", &[("version", "0.1.0")], 1.0),
         ("roko_peer_count", &[], 0.0),
         ("roko_messages_total", &[("direction", "sent"), ("kind", "say \"hi\"\n\\")], 3.0),
