@@ -41,7 +41,7 @@ impl<M: Copy> Mempool<M> {
     ///
     /// An entry older than `from` by more than a quarter of the wheel, for the largest `from` seen so far, is not
     /// visited even by an earlier `from`; `take_late` has it. A transaction is offered when no lower nonce of
-    /// its sender is in the pool, or the nonce just below is in flight; the sink knows the account's own nonce.
+    /// its sender is pending, and the nearest in flight is the one just below; the sink knows the account's nonce.
     pub fn drain(
         &mut self,
         tag: u64,
@@ -67,6 +67,7 @@ impl<M: Copy> Mempool<M> {
             self.counters.drains_refused += 1;
             return report;
         };
+        self.drains += 1;
         let mut run = Run { span, limits, tag_slot, stash: NIL, report, sink };
         run.report.ended = self.run(&mut run);
         self.put_stash_back(run.stash);
@@ -111,11 +112,21 @@ impl<M: Copy> Mempool<M> {
         Ended::Watermark
     }
 
-    /// Whether a lower nonce of the sender stands in the way.
+    /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.
     fn is_held(&self, entry: u32) -> bool {
-        let prev = self.slots.hot[entry as usize].lists[SENDER].prev;
-        prev != NIL
-            && !(self.slots.hot[prev as usize].place == Place::InFlight && self.is_next_nonce(prev, entry))
+        let mut at = self.slots.hot[entry as usize].lists[SENDER].prev;
+        if at != NIL && !self.is_next_nonce(at, entry) {
+            return true;
+        }
+        // What this drain took had nothing pending below it, so the walk ends there; without that, a long chain
+        // would be walked for each of its transactions.
+        while at != NIL && self.slots.cold[at as usize].drain != self.drains {
+            if self.slots.hot[at as usize].place != Place::InFlight {
+                return true;
+            }
+            at = self.slots.hot[at as usize].lists[SENDER].prev;
+        }
+        false
     }
 
     fn is_next_nonce(&self, prev: u32, next: u32) -> bool {
@@ -203,6 +214,7 @@ impl<M: Copy> Mempool<M> {
         }
         // It has left the time index already; only the eviction order has it still.
         self.slots.hot[entry as usize].place = Place::Awaiting;
+        self.slots.cold[entry as usize].drain = self.drains;
         self.take_off(entry);
         // A pending entry is under no tag, so a node is free.
         self.tags.attach(&mut self.slots, run.tag_slot, entry);

@@ -59,6 +59,7 @@ impl<M: Copy> Mempool<M> {
             gas: tx.gas,
             fee: tx.fee,
             valid_until: tx.valid_until,
+            drain: 0,
             meta: tx.meta,
         };
         let class = self.slots.free_class(byte_class).expect("room was made above");

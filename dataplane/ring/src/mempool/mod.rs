@@ -34,6 +34,8 @@ mod senders;
 mod slots;
 mod stats;
 mod tags;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wheel;
 
@@ -61,6 +63,8 @@ pub struct Mempool<M> {
     entries_max: u32,
     sender_txs_max: u32,
     in_flight: usize,
+    /// Drains so far.
+    drains: u64,
     counters: Counters,
 }
 
@@ -85,6 +89,7 @@ impl<M: Copy> Mempool<M> {
             entries_max: txs as u32,
             sender_txs_max: config.sender_txs_max,
             in_flight: 0,
+            drains: 0,
             counters: Counters::default(),
         })
     }

@@ -71,6 +71,8 @@ pub(super) struct Cold<M> {
     pub(super) gas: u64,
     pub(super) fee: u128,
     pub(super) valid_until: NanoMoment,
+    /// The last drain that took it, by its serial number; 0 for none.
+    pub(super) drain: u64,
     pub(super) meta: M,
 }
 
