@@ -148,7 +148,11 @@ impl Propose {
         let carried = reader.u8("carried certificates")?;
         if usize::from(carried) > PROPOSE_CERTIFICATES_MAX.min(usize::from(certificate_count)) {
             let limit = PROPOSE_CERTIFICATES_MAX.min(usize::from(certificate_count)) as u64;
-            return Err(DecodeError::OverLimit { field: "carried certificates", value: u64::from(carried), limit });
+            return Err(DecodeError::OverLimit {
+                field: "carried certificates",
+                value: u64::from(carried),
+                limit,
+            });
         }
         let certificates = (0..carried).map(|_| Certificate::read(reader)).collect::<Result<_, _>>()?;
         Ok(Propose { header, signature, certificates, certificate_count })

@@ -11,6 +11,22 @@ pub const FRAME_VERSION: u8 = 1;
 pub const FRAME_HEADER_BYTES: usize = 1 + 1 + 1 + 1 + 8 + 8;
 /// Bytes of the AEAD tag after the sealed message.
 pub const TAG_BYTES: usize = 16;
+/// Bytes of the AEAD nonce, and of the IV that it is made from.
+pub const NONCE_BYTES: usize = 12;
+
+/// The AEAD nonce of a frame: the key's IV, its last 8 bytes combined by exclusive or with the sequence number in
+/// big-endian order (RFC 8446, 5.3).
+#[must_use]
+pub const fn nonce(iv: &[u8; NONCE_BYTES], sequence: u64) -> [u8; NONCE_BYTES] {
+    let mut out = *iv;
+    let counter = sequence.to_be_bytes();
+    let mut at = 0;
+    while at < counter.len() {
+        out[NONCE_BYTES - counter.len() + at] ^= counter[at];
+        at += 1;
+    }
+    out
+}
 
 /// How urgent a frame is; the lower number goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

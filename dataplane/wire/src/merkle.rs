@@ -170,11 +170,7 @@ mod tests {
             assert_eq!((tree.root(), tree.leaves(), tree.path(count)), (root, count, None));
             for (index, leaf_hash) in leaves.iter().copied().enumerate() {
                 let path = tree.path(index).unwrap();
-                assert_eq!(
-                    root_from_path(leaf_hash, index, count, &path),
-                    Some(root),
-                    "{index} of {count}"
-                );
+                assert_eq!(root_from_path(leaf_hash, index, count, &path), Some(root), "{index} of {count}");
                 let wrong = leaf(&[b"another"]);
                 assert_ne!(root_from_path(wrong, index, count, &path), Some(root));
                 assert_eq!(root_from_path(leaf_hash, count, count, &path), None);

@@ -97,6 +97,39 @@ impl<'a> Message<'a> {
         reader.finish()?;
         Ok(message)
     }
+
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> MessageKind {
+        match self {
+            Message::Submit(_) => MessageKind::Submit,
+            Message::Batch(_) => MessageKind::Batch,
+            Message::Propose(_) => MessageKind::Propose,
+            Message::Vote(_) => MessageKind::Vote,
+            Message::Certificate(_) => MessageKind::Certificate,
+            Message::Chunk(_) => MessageKind::Chunk,
+            Message::PullBlock(_) => MessageKind::PullBlock,
+            Message::PullCertificate(_) => MessageKind::PullCertificate,
+        }
+    }
+
+    /// Appends the bytes that [`Message::read`] reads.
+    pub fn write(&self, out: &mut impl Sink) {
+        if let Message::Submit(txs) = self {
+            return write_submit(txs, out);
+        }
+        out.put_u8(self.kind() as u8);
+        match self {
+            Message::Submit(_) => {}
+            Message::Batch(batch) => batch.write(out),
+            Message::Propose(propose) => propose.write(out),
+            Message::Vote(vote) => vote.write(out),
+            Message::Certificate(certificate) => certificate.write(out),
+            Message::Chunk(chunk) => chunk.write(out),
+            Message::PullBlock(block) => out.put(&block.0),
+            Message::PullCertificate(view) => out.put_u64(view.0),
+        }
+    }
 }
 
 fn read_submit<'a>(reader: &mut Reader<'a>) -> Result<ArrayVec<&'a [u8], TXS_PER_MESSAGE_MAX>, DecodeError> {

@@ -154,6 +154,27 @@ impl<'a> StampedBatch<'a> {
         Ok(StampedBatch { ingress, signature, txs })
     }
 
+    /// Appends the layout that [`StampedBatch::read`] reads: a batch is passed on as it came.
+    ///
+    /// # Panics
+    /// When the batch is empty or its times are over 4 s apart: no batch that was read is.
+    pub fn write(&self, out: &mut impl Sink) {
+        let first = self.txs.first().expect("a batch is not empty").stamp;
+        let base = self.txs.iter().map(|tx| tx.stamp.time).min().unwrap_or(first.time);
+        out.put_u16(self.ingress.0);
+        out.put_u8(self.txs.len() as u8);
+        out.put(&self.signature);
+        out.put_u128(base.0);
+        out.put_u64(first.bound_ns);
+        out.put_u8(first.source as u8);
+        for tx in &self.txs {
+            let offset_ns = tx.stamp.time.nanos_since(base);
+            out.put_u32(u32::try_from(offset_ns).expect("a batch spans under 4 s"));
+            out.put_u16(tx.wire.len() as u16);
+            out.put(tx.wire);
+        }
+    }
+
     /// The leaves of the batch's tree; `ids` are its transactions' ids in order.
     #[must_use]
     pub fn leaves(&self, chain: ChainId, ids: &[TxId]) -> ArrayVec<Hash32, TXS_PER_MESSAGE_MAX> {
@@ -174,32 +195,22 @@ impl<'a> StampedBatch<'a> {
 ///
 /// # Panics
 /// When `txs` is empty, too long, or its times are over 4 s apart: the caller batches so.
-pub fn write_signed_batch(
+pub fn write_signed_batch<'a>(
     key: &SigningKey,
     chain: ChainId,
     first: &Stamp,
-    txs: &[(NanoMoment, &[u8])],
+    txs: &[(NanoMoment, &'a [u8])],
     out: &mut impl Sink,
 ) {
     assert!(!txs.is_empty() && txs.len() <= TXS_PER_MESSAGE_MAX, "a batch holds 1 to {TXS_PER_MESSAGE_MAX}");
-    let mut level: ArrayVec<Hash32, TXS_PER_MESSAGE_MAX> = txs
-        .iter()
-        .map(|(time, wire)| Stamp { time: *time, ..*first }.leaf(chain, &tx::tx_id(wire)))
-        .collect();
-    let root = merkle::root_in_place(&mut level);
-    let signed = SignedRoot::sign(key, chain, first.ingress, txs.len() as u8, root);
-    out.put_u16(first.ingress.0);
-    out.put_u8(txs.len() as u8);
-    out.put(&signed.signature);
-    let base = txs.iter().map(|(time, _)| *time).min().expect("a batch is not empty");
-    out.put_u128(base.0);
-    out.put_u64(first.bound_ns);
-    out.put_u8(first.source as u8);
-    for (time, wire) in txs {
-        out.put_u32(u32::try_from(time.nanos_since(base)).expect("a batch spans under 4 s"));
-        out.put_u16(wire.len() as u16);
-        out.put(wire);
-    }
+    let stamped =
+        |(time, wire): &(NanoMoment, &'a [u8])| StampedTx { stamp: Stamp { time: *time, ..*first }, wire };
+    let txs: ArrayVec<StampedTx<'a>, TXS_PER_MESSAGE_MAX> = txs.iter().map(stamped).collect();
+    let mut batch = StampedBatch { ingress: first.ingress, signature: [0; 64], txs };
+    let ids: ArrayVec<TxId, TXS_PER_MESSAGE_MAX> = batch.txs.iter().map(|tx| tx::tx_id(tx.wire)).collect();
+    let root = batch.signed_root(&batch.leaves(chain, &ids)).root;
+    batch.signature = SignedRoot::sign(key, chain, first.ingress, batch.txs.len() as u8, root).signature;
+    batch.write(out);
 }
 
 #[cfg(test)]
