@@ -86,8 +86,11 @@ pub struct EalConfig {
 }
 
 impl EalConfig {
-    /// No privilege, no hugepages, no PCI: what a container and a test have. 64 MiB hold about 24,000
-    /// mbufs of the default size.
+    /// No privilege, no hugepages, no PCI: what a container and a test have. An mbuf of the default size takes
+    /// an ordinary page of 4 KiB to itself, so 64 MiB hold 16,000 of them.
+    ///
+    /// DPDK may complain that its folder under `/tmp` belongs to another user; it keeps nothing there in this
+    /// mode and starts.
     pub fn unprivileged(megabytes: u32) -> Self {
         EalConfig {
             memory: Memory::NoHuge { megabytes },

@@ -45,6 +45,12 @@ impl Mbuf {
         Mbuf { raw }
     }
 
+    /// Gives the mbuf away, without returning it to its pool.
+    #[cfg(test)]
+    pub(crate) fn into_raw(self) -> NonNull<dpdk_sys::rte_mbuf> {
+        std::mem::ManuallyDrop::new(self).raw
+    }
+
     #[inline(always)]
     fn field<T: Copy>(&self, offset: usize) -> T {
         // SAFETY: the handle owns a live rte_mbuf, and the offset and type are those of the C structure.
@@ -237,7 +243,8 @@ impl Mbuf {
         self.set_flags(self.flags() | dpdk_sys::DPDK_MBUF_TX_IEEE1588_TMST);
     }
 
-    /// Returns a whole burst to its pools at once: cheaper than dropping one by one.
+    /// Returns a whole burst to its pools at once. It spares a thread without a `ThreadGuard` a visit to the
+    /// pool's ring per packet.
     #[inline]
     pub fn free_burst<const N: usize>(burst: &mut ArrayVec<Mbuf, N>) {
         let count = burst.len();

@@ -139,7 +139,7 @@ impl MbufPool {
     }
 
     /// Takes `count` mbufs, or none: the number taken is returned. At most what the burst has room for
-    /// is asked of the pool. Cheaper than one at a time.
+    /// is asked of the pool. It spares a thread without a `ThreadGuard` a visit to the pool's ring per packet.
     #[inline]
     pub fn alloc_burst<const N: usize>(&self, count: usize, out: &mut ArrayVec<Mbuf, N>) -> usize {
         let fill = |place: *mut *mut dpdk_sys::rte_mbuf, room: u16| {

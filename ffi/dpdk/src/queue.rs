@@ -144,3 +144,41 @@ impl TxQueue {
 pub(crate) fn port_result(port: u16, operation: &'static str, code: i32) -> Result<i32, Error> {
     Errno::check(code).map_err(|errno| Error::Port { port, operation, errno })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::mbuf::Mbuf;
+    use crate::{Burst, Eal, EalConfig, PoolConfig, PortConfig, ring_port};
+
+    /// A frame in two segments, as a driver that scatters would deliver it.
+    fn chain(head: Mbuf, tail: Mbuf) -> Mbuf {
+        let (head, tail) = (head.into_raw(), tail.into_raw());
+        // SAFETY: both mbufs are live and given up above; the tail belongs to the head from here on.
+        assert_eq!(unsafe { dpdk_sys::rte_pktmbuf_chain(head.as_ptr(), tail.as_ptr()) }, 0);
+        // SAFETY: the head is live, and nobody else has it. Two segments are what the test is about.
+        unsafe { Mbuf::from_raw(head) }
+    }
+
+    #[test]
+    fn chained_packets_are_dropped_and_counted() {
+        let eal = Eal::start(&EalConfig::unprivileged(64)).expect("EAL without privilege");
+        let config = PoolConfig { mbufs: 255, cache_mbufs: 0, ..PoolConfig::default() };
+        let pool = eal.pool("frames", &config).expect("a small pool");
+        let (mut port, mut end) = ring_port(&eal, "chained", 64).expect("a port");
+        let mut queues = port.start(&PortConfig::default(), &pool).expect("it starts");
+        let frame = |byte: u8| pool.alloc_from(&[byte; 60]).expect("the pool is large enough");
+        let mut burst = Burst::new();
+        burst.push(chain(frame(1), frame(2)));
+        burst.push(frame(3));
+        burst.push(chain(frame(4), frame(5)));
+        burst.push(chain(frame(6), frame(7)));
+        burst.push(frame(8));
+        assert_eq!(end.tx_burst(&mut burst), 5);
+        burst.push(frame(9));
+        assert_eq!(queues.rx[0].rx_burst(&mut burst), 2);
+        let bytes: Vec<u8> = burst.iter().map(|mbuf| mbuf.data()[0]).collect();
+        assert_eq!((bytes, queues.rx[0].chained_packets()), (vec![9, 3, 8], 3));
+        burst.clear();
+        assert_eq!(pool.available_count(), pool.count(), "both segments came back");
+    }
+}

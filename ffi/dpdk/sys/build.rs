@@ -45,6 +45,7 @@ const INLINE_FUNCTIONS: &[&str] = &[
     "rte_pktmbuf_alloc",
     "rte_pktmbuf_alloc_bulk",
     "rte_pktmbuf_free",
+    "rte_pktmbuf_chain",
     "rte_ring_sp_enqueue_burst",
     "rte_ring_sc_dequeue_burst",
     "rte_ring_count",
