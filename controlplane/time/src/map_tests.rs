@@ -1,0 +1,180 @@
+//! Simulated hosts: oscillators that are off, interrupted readings, servos that bend the clock, and steps.
+
+use super::*;
+use proptest::prelude::*;
+
+/// A host: a counter, a raw clock and a real time with its own rate; `now_ns` is simulated time.
+struct Host {
+    now_ns: u64,
+    /// Counter ticks per microsecond of simulated time.
+    ticks_per_us: u64,
+    /// What real time runs fast against the raw clock, parts per billion.
+    realtime_ppb: i64,
+    realtime_steps_ns: i64,
+    random: u64,
+}
+
+impl Host {
+    fn new(ticks_per_us: u64, realtime_ppb: i64, seed: u64) -> Host {
+        Host { now_ns: 1_000_000, ticks_per_us, realtime_ppb, realtime_steps_ns: 0, random: seed | 1 }
+    }
+
+    /// xorshift64: a number below `limit`.
+    fn random(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % limit
+    }
+
+    fn tsc(&self) -> u64 {
+        (u128::from(self.now_ns) * u128::from(self.ticks_per_us) / 1_000) as u64
+    }
+
+    fn realtime_ns(&self) -> u64 {
+        let bent = i128::from(self.now_ns) * i128::from(self.realtime_ppb) / BILLION;
+        let unix = 1_790_000_000_000_000_000 + i128::from(self.now_ns) + bent;
+        (unix + i128::from(self.realtime_steps_ns)) as u64
+    }
+
+    fn sample(&mut self) -> Sample {
+        let tsc_before = self.tsc();
+        // Mostly some tens of nanoseconds a reading, at times an interrupt.
+        let pause = |host: &mut Host| if host.random(8) == 0 { 20_000 } else { 20 + host.random(40) };
+        self.now_ns += pause(self);
+        let (monotonic_raw_ns, realtime_ns) = (self.now_ns, self.realtime_ns());
+        self.now_ns += pause(self);
+        Sample { tsc_before, monotonic_raw_ns, realtime_ns, tsc_after: self.tsc() }
+    }
+
+    fn update(&mut self, calibrator: &mut Calibrator) -> Option<ClockMap> {
+        let burst: [Sample; 8] = core::array::from_fn(|_| self.sample());
+        self.now_ns += 200;
+        let tsc_now = self.tsc();
+        self.now_ns += self.random(500_000);
+        calibrator.update(&burst, tsc_now)
+    }
+}
+
+const SETTINGS: Settings = Settings {
+    source: ClockSource::System,
+    bound_ns_floor: 1_000,
+    bound_ns_max: 50_000_000,
+    drift_ppb: 100_000,
+    slew_ppm_max: 500,
+    step_ns: 1_000_000,
+    lead_ns: 2_000_000,
+    window_ns_converged: 1_000_000_000,
+};
+
+fn settled(host: &mut Host, updates: usize) -> (Calibrator, ClockMap) {
+    let mut calibrator = Calibrator::new(SETTINGS);
+    assert_eq!(host.update(&mut calibrator), None, "one burst gives no rate");
+    let mut map = None;
+    for _ in 0..updates {
+        host.now_ns += 100_000_000;
+        map = host.update(&mut calibrator);
+    }
+    (calibrator, map.expect("two bursts give a rate"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// On a host whose clock drifts and is stepped, readings never go back, from map to map and within; without a step
+    /// the host's time is inside every reading's interval.
+    #[test]
+    fn readings_are_monotone_and_contain_the_hosts_time(
+        ticks_per_us in 1_000u64..5_000,
+        realtime_ppb in -80_000i64..80_000,
+        seed: u64,
+        intervals_ms in prop::collection::vec(1u64..400, 100),
+        step in proptest::option::of((5usize..95, -30_000_000i64..30_000_000)),
+    ) {
+        let mut host = Host::new(ticks_per_us, realtime_ppb, seed);
+        let (mut calibrator, mut map) = settled(&mut host, 2);
+        let mut last = map.moment(host.tsc());
+        for (index, interval_ms) in intervals_ms.into_iter().enumerate() {
+            if let Some((at, by)) = step && at == index {
+                host.realtime_steps_ns += by;
+                map = host.update(&mut calibrator).unwrap_or(map);
+            }
+            for _ in 0..4 {
+                let reading = map.reading(host.tsc());
+                prop_assert!(reading.now >= last, "{} after {last} at {index}", reading.now);
+                last = reading.now;
+                let truth = NanoMoment(host.realtime_ns().into());
+                prop_assert!(reading.earliest() <= truth && truth <= reading.latest(), "{reading:?} {truth} at {index}");
+                host.now_ns += interval_ms * 250_000;
+            }
+            map = host.update(&mut calibrator).expect("the clocks run");
+        }
+    }
+}
+
+#[test]
+fn the_clock_converges_to_the_hosts_rate_and_time() {
+    let mut host = Host::new(2_345, 40_000, 7);
+    let (calibrator, map) = settled(&mut host, 5);
+    assert_eq!(map.state, ClockState::Converging);
+    assert_eq!(calibrator.steps(), 0);
+    let (calibrator, map) = settled(&mut host, 300);
+    assert_eq!(map.state, ClockState::Converged);
+    assert!(calibrator.offset_ns().abs() < 200, "{} ns off", calibrator.offset_ns());
+    assert!(map.bound_ns < SETTINGS.bound_ns_floor + 2_000, "bound {}", map.bound_ns);
+    let nanos = map.ticks_to_nanos(2_345_000_000) as i64;
+    assert!((nanos - 1_000_040_000).abs() < 500, "a second and 40 us is {nanos} ns");
+}
+
+#[test]
+fn a_step_is_counted_and_followed_by_slewing_with_the_clock_degraded() {
+    let mut host = Host::new(3_000, 0, 9);
+    let (mut calibrator, before) = settled(&mut host, 50);
+    host.realtime_steps_ns = 10_000_000;
+    host.now_ns += 100_000_000;
+    let expected = before.moment(host.tsc());
+    let map = host.update(&mut calibrator).unwrap();
+    assert_eq!((calibrator.steps(), map.state), (1, ClockState::Degraded));
+    let jump = map.moment(host.tsc()).nanos_since(expected);
+    assert!(jump < 1_500_000, "the map moved {jump} ns at once, time itself included");
+    assert!(map.bound_ns >= 9_900_000, "the bound says how far the host has gone: {}", map.bound_ns);
+    // 10 ms at 500 ppm take 20 s.
+    let mut updates = 0;
+    let mut map = map;
+    while map.state == ClockState::Degraded {
+        host.now_ns += 100_000_000;
+        map = host.update(&mut calibrator).unwrap();
+        updates += 1;
+        assert!(updates < 250, "still {} ns off", calibrator.offset_ns());
+    }
+    assert!(updates > 150, "caught up in {updates} updates, which no slew of 500 ppm does");
+    assert_eq!((calibrator.steps(), map.state), (1, ClockState::Converged));
+}
+
+#[test]
+fn a_counter_that_starts_anew_is_refused_and_then_measured_again() {
+    let mut host = Host::new(3_000, 0, 11);
+    let (mut calibrator, _) = settled(&mut host, 20);
+    let back = Sample { tsc_before: 10, monotonic_raw_ns: 20, realtime_ns: 30, tsc_after: 40 };
+    assert_eq!(calibrator.update(&[back], 50), None);
+    assert_eq!(calibrator.rejected(), 1);
+    let nonsense = Sample { tsc_before: 40, tsc_after: 10, ..back };
+    assert_eq!(calibrator.update(&[nonsense], 50), None);
+    assert_eq!(calibrator.update(&[], 50), None);
+    host.now_ns += 100_000_000;
+    assert!(host.update(&mut calibrator).is_some());
+}
+
+#[test]
+fn the_window_moves_on_and_the_rate_follows() {
+    let mut host = Host::new(3_000, 0, 13);
+    let mut calibrator = Calibrator::new(SETTINGS);
+    for _ in 0..300 {
+        host.now_ns += 10_000_000_000;
+        let _ = host.update(&mut calibrator);
+        let (start, _) = calibrator.window.unwrap();
+        assert!(host.now_ns - start.raw_ns <= WINDOW_NS_MAX + 11_000_000_000);
+    }
+    let (start, _) = calibrator.window.unwrap();
+    assert!(host.now_ns - start.raw_ns >= WINDOW_NS_MAX / 2 - 11_000_000_000);
+}
