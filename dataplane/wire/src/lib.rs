@@ -5,7 +5,25 @@
 //! this crate describes each layout field by field, with golden vectors that the tests check.
 //!
 //! Two encodings are used. Whatever is signed or hashed has a *canonical layout*: fixed-order little-endian
-//! fields written by [`codec`]. Block bodies are rkyv archives that are checked once and then read in place.
+//! fields written by [`codec`], one encoding a value, so that bytes can be compared, deduplicated and used as
+//! evidence. Block bodies are rkyv archives that are checked once and then read in place.
+//!
+//! In the order in which a packet meets them:
+//!
+//! 1. [`net`] and [`frame`]: Ethernet, IP and UDP, then our header, the sealed message and its tag.
+//! 2. [`message`]: what a frame seals. It borrows from the frame; nothing is copied.
+//! 3. [`tx`], [`rules`] and [`stamp`]: a transaction, what it is checked for before any account is read, and when
+//!    it reached a validator.
+//! 4. [`order`] and [`block`]: how stamps become unique moments, and the header and body that hold them.
+//! 5. [`chunk`] and [`merkle`]: how a body travels, and how a piece proves where it belongs.
+//! 6. [`vote`]: ballots, certificates, and what their signatures cover.
+//! 7. [`genesis`] and [`account`]: what a chain starts from, and what its state holds.
+//!
+//! [`ids`], [`nano`], [`clock`], [`codec`] and [`limits`] serve all of them.
+//!
+//! Reading checks shape and limits only; signatures, stake and roots are checked by whoever has the keys. No input makes
+//! a reader panic: each gives a typed error that names its field. A writer panics only when a caller of our own breaks a
+//! limit, as its documentation says.
 #![forbid(unsafe_code)]
 
 pub mod account;

@@ -147,6 +147,9 @@ pub struct Bitmap(pub [u8; BITMAP_BYTES]);
 
 impl Bitmap {
     /// Adds a validator; returns whether it was absent.
+    ///
+    /// # Panics
+    /// When the index is not below [`VALIDATORS_MAX`]: every reader refuses such an index.
     pub fn insert(&mut self, index: ValidatorIndex) -> bool {
         let (byte, bit) = (index.as_usize() / 8, 1 << (index.0 % 8));
         let absent = self.0[byte] & bit == 0;
