@@ -1,0 +1,322 @@
+//! Wires all stages of one validator: a row per stage, a row per ring, and what a full ring means.
+//!
+//! | ring | when it is full |
+//! |---|---|
+//! | rx to filter | rx drops and counts |
+//! | filter to decode, decode to open | backpressure |
+//! | open to verify, open to control | open drops and counts, by kind |
+//! | injector to verify | the injector's caller is told to come back |
+//! | verify to order | backpressure |
+//! | verify to spread | the batch stays in this node's pool only; counted |
+//! | order to control (seen) | the report is dropped and counted |
+//! | order, builder, control (block buffers) | never full: each ring holds every buffer |
+//! | control to order, builder, spread | control's push fails, control tries again |
+//! | spread to tx, by class | consensus and block frames wait; relay frames wait a while, then are dropped and counted |
+//! | tx to the port | frames wait |
+
+use crate::block_buffer::{BlockBuffer, BlockRoom};
+use crate::builder::{Builder, BuilderCommand, BuilderLinks};
+use crate::clock::ClockPage;
+use crate::decode::Decode;
+use crate::filter::{Filter, FilterConfig};
+use crate::inject::Injector;
+use crate::link::{ControlFrame, Seen};
+use crate::metrics::StageMetrics;
+use crate::open::Open;
+use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
+use crate::peer::{KeySource, PeerIndex, PeerLink, Role};
+use crate::poll::Stage;
+use crate::port::{Port, TimestampKind};
+use crate::rx::Rx;
+use crate::spread::{OutLinks, Spread, SpreadBlock, SpreadBlockTask, SpreadCommand, SpreadLinks};
+use crate::tx::Tx;
+use crate::verify::{Verify, VerifyConfig, VerifyLinks};
+use roko_ring::spsc::{Consumer, Gauge, Producer, ring};
+use std::sync::Arc;
+
+/// Depths of the rings, in items; powers of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depths {
+    /// rx to filter, filter to decode, decode to open: absorb a burst while the stages behind are busy elsewhere.
+    pub ingress: usize,
+    /// open to verify: signature checks are the slowest step, so this is the longest queue. Its length over the rate of
+    /// checks is the delay that a full queue means.
+    pub to_verify: usize,
+    /// open to control.
+    pub to_control: usize,
+    /// injector to verify.
+    pub injected: usize,
+    /// verify to order, and verify to spread.
+    pub stamped: usize,
+    /// order to control.
+    pub seen: usize,
+    /// control to order.
+    pub order_commands: usize,
+    /// control to spread: messages.
+    pub spread_commands: usize,
+    /// control to spread and back: blocks.
+    pub spread_blocks: usize,
+    /// spread to tx, each class.
+    pub to_tx: usize,
+}
+
+impl Default for Depths {
+    /// For a validator of a devnet: about 6,000 frames may be under way, which a pool of 8,192 covers.
+    fn default() -> Depths {
+        Depths {
+            ingress: 512,
+            to_verify: 2048,
+            to_control: 1024,
+            injected: 256,
+            stamped: 256,
+            seen: 8192,
+            order_commands: 16_384,
+            spread_commands: 256,
+            spread_blocks: 16,
+            to_tx: 256,
+        }
+    }
+}
+
+impl Depths {
+    /// Frames that can be under way at once: what the port's pool must hold beside the driver's own rings.
+    #[must_use]
+    pub const fn frames_max(&self) -> usize {
+        3 * self.ingress
+            + self.to_verify
+            + self.to_control
+            + self.injected
+            + 2 * self.stamped
+            + 4 * self.to_tx
+    }
+}
+
+/// Settings of a validator's data plane.
+pub struct DataPlaneConfig {
+    /// What is for this node.
+    pub filter: FilterConfig,
+    /// How transactions are checked and stamped.
+    pub verify: VerifyConfig,
+    /// The pool and the block buffers.
+    pub order: OrderConfig,
+    /// Most peers in the node's table.
+    pub peers_max: usize,
+    /// Links that exist at start; more come by [`SpreadCommand::Link`].
+    pub links: Vec<(PeerIndex, Role, PeerLink)>,
+    /// Ring depths.
+    pub depths: Depths,
+    /// Maps the port's own clock to moments; without it a port's hardware stamps are not used.
+    pub port_clock: Option<ClockPage>,
+}
+
+/// The control plane's ends of everything.
+pub struct ControlEnds<P: Port> {
+    /// Messages from peers, checked for who may send them, not for what they say.
+    pub frames: Consumer<ControlFrame<P::Buf>>,
+    /// Transactions that are now in the pool.
+    pub seen: Consumer<Seen>,
+    /// Built blocks.
+    pub built: Consumer<Box<BlockBuffer>>,
+    /// Commands to the builder; has room for every buffer.
+    pub builder: Producer<BuilderCommand>,
+    /// Commands to order.
+    pub order: Producer<OrderCommand>,
+    /// Messages and links to spread.
+    pub spread: Producer<SpreadCommand>,
+    /// Blocks to spread.
+    pub blocks: Producer<SpreadBlockTask>,
+    /// Blocks that spread is done with.
+    pub returned: Consumer<Arc<SpreadBlock>>,
+    /// Takes in transactions from the node's own RPC.
+    pub injector: Injector<P::Pool>,
+    /// Each stage's figures, in packet order.
+    pub metrics: Vec<Arc<StageMetrics>>,
+    /// Depth of each ring by name.
+    pub gauges: Vec<(&'static str, Gauge)>,
+    /// The port's driver.
+    pub port_kind: &'static str,
+    /// Where receive times come from.
+    pub timestamps: TimestampKind,
+}
+
+/// A validator's data plane: the stages in packet order, to be put on threads as the profile says.
+pub struct DataPlane<P: Port> {
+    /// The stages by name.
+    pub stages: Vec<(&'static str, Box<dyn Stage>)>,
+    /// What the control plane holds.
+    pub control: ControlEnds<P>,
+}
+
+/// Makes a ring and remembers its gauge.
+struct Rings {
+    gauges: Vec<(&'static str, Gauge)>,
+}
+
+impl Rings {
+    fn ring<T: Send>(&mut self, name: &'static str, depth: usize) -> (Producer<T>, Consumer<T>) {
+        let (producer, consumer) = ring(depth);
+        self.gauges.push((name, producer.depth_gauge()));
+        (producer, consumer)
+    }
+}
+
+/// Settings that do not fit together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssemblyError {
+    /// The mempool's sizes.
+    #[error("mempool: {0}")]
+    Mempool(#[from] roko_ring::mempool::ConfigError),
+    /// A ring's depth.
+    #[error("ring depths must be powers of two, all of them: {0:?}")]
+    Depth(Depths),
+    /// No block buffer.
+    #[error("block_buffers is {0}: use 2 to 64, one to build while another is voted on")]
+    BlockBuffers(usize),
+    /// The room of a block.
+    #[error(
+        "a block of {} transactions and {} bytes is beyond what a body may hold",
+        room.txs,
+        room.body_bytes
+    )]
+    BlockRoom {
+        /// The room asked for.
+        room: BlockRoom,
+    },
+}
+
+fn check(config: &DataPlaneConfig) -> Result<(), AssemblyError> {
+    let depths = &config.depths;
+    let all = [
+        depths.ingress,
+        depths.to_verify,
+        depths.to_control,
+        depths.injected,
+        depths.stamped,
+        depths.seen,
+        depths.order_commands,
+        depths.spread_commands,
+        depths.spread_blocks,
+        depths.to_tx,
+    ];
+    if !all.iter().all(|depth| depth.is_power_of_two()) || depths.stamped < 16 {
+        return Err(AssemblyError::Depth(*depths));
+    }
+    if !(2..=64).contains(&config.order.block_buffers) {
+        return Err(AssemblyError::BlockBuffers(config.order.block_buffers));
+    }
+    let room = config.order.block_room;
+    let most = (roko_wire::limits::BLOCK_TXS_MAX, roko_wire::limits::BLOCK_BYTES_MAX);
+    if room.txs == 0 || room.txs > most.0 || room.body_bytes < 4096 || room.body_bytes > most.1 {
+        return Err(AssemblyError::BlockRoom { room });
+    }
+    Ok(())
+}
+
+/// Wires a validator's stages over `port`.
+///
+/// # Errors
+/// When settings do not fit together; says which.
+pub fn assemble<P: Port>(
+    port: P,
+    config: DataPlaneConfig,
+    keys: Box<dyn KeySource>,
+    clock: ClockPage,
+) -> Result<DataPlane<P>, AssemblyError>
+where
+    P::Pool: Sync,
+{
+    check(&config)?;
+    let (port_kind, timestamps) = (port.kind(), port.timestamps());
+    let (port_rx, port_tx, pool) = port.split();
+    let depths = config.depths;
+    let buffers = config.order.block_buffers.next_power_of_two();
+    let mut rings = Rings { gauges: Vec::new() };
+
+    let (rx_out, filter_in) = rings.ring("rx_filter", depths.ingress);
+    let (filter_out, decode_in) = rings.ring("filter_decode", depths.ingress);
+    let (decode_out, open_in) = rings.ring("decode_open", depths.ingress);
+    let (established_out, established_in) = rings.ring("open_decode", 256);
+    let (open_to_verify, verify_in) = rings.ring("open_verify", depths.to_verify);
+    let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
+    let (inject_out, injected) = rings.ring("inject_verify", depths.injected);
+    let (verify_to_order, order_in) = rings.ring("verify_order", depths.stamped);
+    let (verify_to_spread, spread_batches) = rings.ring("verify_spread", depths.stamped);
+    let (seen_out, seen) = rings.ring("order_control", depths.seen);
+    let (order, order_commands) = rings.ring("control_order", depths.order_commands);
+    let (to_builder, builder_in) = rings.ring("order_builder", buffers);
+    let (mut free_out, free_in) = rings.ring("builder_order", buffers);
+    let (built_out, built) = rings.ring("builder_control", buffers);
+    let (builder, builder_commands) = rings.ring("control_builder", buffers);
+    let (spread, spread_commands) = rings.ring("control_spread", depths.spread_commands);
+    let (blocks, spread_blocks) = rings.ring("control_spread_blocks", depths.spread_blocks);
+    let (returned_out, returned) = rings.ring("spread_control", depths.spread_blocks);
+    let (tx_consensus, from_consensus) = rings.ring("spread_tx_consensus", depths.to_tx);
+    let (tx_block, from_block) = rings.ring("spread_tx_block", depths.to_tx);
+    let (tx_relay, from_relay) = rings.ring("spread_tx_relay", depths.to_tx);
+    let (tx_client, from_client) = rings.ring("spread_tx_client", depths.to_tx);
+
+    for _ in 0..config.order.block_buffers {
+        let given = free_out.push(BlockBuffer::new(config.order.block_room));
+        debug_assert!(given.is_ok(), "the ring holds every buffer");
+    }
+    let block_room = config.order.block_room;
+    let verify_links = VerifyLinks {
+        input: verify_in,
+        injected,
+        to_order: verify_to_order,
+        to_spread: verify_to_spread,
+        pool: pool.clone(),
+    };
+    let order_links = OrderLinks {
+        input: order_in,
+        commands: order_commands,
+        seen: seen_out,
+        to_builder,
+        free_buffers: free_in,
+    };
+    let builder_links = BuilderLinks {
+        input: builder_in,
+        commands: builder_commands,
+        built: built_out,
+        free_buffers: free_out,
+    };
+    let spread_links = SpreadLinks {
+        commands: spread_commands,
+        blocks: spread_blocks,
+        returned: returned_out,
+        batches: spread_batches,
+        out: OutLinks { by_class: [tx_consensus, tx_block, tx_relay, tx_client] },
+        pool: pool.clone(),
+    };
+    let mut spread_stage = Spread::new(config.peers_max, spread_links);
+    for (peer, role, link) in &config.links {
+        spread_stage.link(*peer, *role, link);
+    }
+    let stages: Vec<Box<dyn Stage>> = vec![
+        Box::new(Rx::new(port_rx, clock.clone(), config.port_clock, rx_out)),
+        Box::new(Filter::new(config.filter, filter_in, filter_out)),
+        Box::new(Decode::new(config.peers_max, keys, decode_in, established_in, decode_out)),
+        Box::new(Open::new(config.peers_max, open_in, open_to_verify, open_to_control, established_out)),
+        Box::new(Verify::new(config.verify, clock.clone(), verify_links)),
+        Box::new(Order::new(config.order, clock, order_links)?),
+        Box::new(Builder::new(block_room, builder_links)),
+        Box::new(spread_stage),
+        Box::new(Tx::new(port_tx, [from_consensus, from_block, from_relay, from_client])),
+    ];
+    let control = ControlEnds {
+        frames,
+        seen,
+        built,
+        builder,
+        order,
+        spread,
+        blocks,
+        returned,
+        injector: Injector::new(inject_out, pool),
+        metrics: stages.iter().map(|stage| stage.metrics()).collect(),
+        gauges: rings.gauges,
+        port_kind,
+        timestamps,
+    };
+    Ok(DataPlane { stages: stages.into_iter().map(|stage| (stage.name(), stage)).collect(), control })
+}

@@ -1,0 +1,148 @@
+//! Core-local counters and their published copies.
+//!
+//! A stage counts in plain memory of its own; its housekeeping copies the counts into shared atomics, which
+//! exporters read at any time. Names are static, so nothing is formatted on a poll thread.
+
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// Names the counters of a stage; implemented by [`counters!`](crate::counters).
+pub trait Counter: Copy + Send + 'static {
+    /// Label of each counter, by index.
+    const LABELS: &'static [&'static str];
+    /// This counter's index.
+    fn index(self) -> usize;
+}
+
+/// Declares a stage's counters: an enum whose variants carry their published labels.
+#[macro_export]
+macro_rules! counters {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $label:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum $name { $($(#[$variant_meta])* $variant),+ }
+        impl $crate::metrics::Counter for $name {
+            const LABELS: &'static [&'static str] = &[$($label),+];
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+/// How a stage's time is spent; the regimes exclude each other and cover all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Regime {
+    /// Polled and found nothing to do.
+    CaughtUp = 0,
+    /// Did work.
+    Processing = 1,
+    /// Could not pass work on because the next ring is full.
+    Backpressured = 2,
+    /// Published its counters.
+    Housekeeping = 3,
+}
+
+/// Labels of [`Regime`], by index.
+pub const REGIME_LABELS: [&str; 4] = ["caught_up", "processing", "backpressured", "housekeeping"];
+
+/// A stage's published figures.
+#[derive(Debug)]
+pub struct StageMetrics {
+    stage: &'static str,
+    labels: &'static [&'static str],
+    counters: Box<[AtomicU64]>,
+    regime_ticks: [AtomicU64; 4],
+}
+
+impl StageMetrics {
+    /// Figures of stage `stage` with the counters of `C`, all zero.
+    #[must_use]
+    pub fn new<C: Counter>(stage: &'static str) -> Arc<StageMetrics> {
+        Arc::new(StageMetrics {
+            stage,
+            labels: C::LABELS,
+            counters: C::LABELS.iter().map(|_| AtomicU64::new(0)).collect(),
+            regime_ticks: Default::default(),
+        })
+    }
+
+    /// The stage's name.
+    #[must_use]
+    pub fn stage(&self) -> &'static str {
+        self.stage
+    }
+
+    /// The counters as (label, value).
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.labels.iter().copied().zip(self.counters.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// The counter labelled `label`; 0 when the stage has no such counter.
+    #[must_use]
+    pub fn value(&self, label: &str) -> u64 {
+        self.counters().find(|(name, _)| *name == label).map_or(0, |(_, value)| value)
+    }
+
+    /// Time-stamp counter ticks spent in `regime`.
+    #[must_use]
+    pub fn regime_ticks(&self, regime: Regime) -> u64 {
+        self.regime_ticks[regime as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn publish_regimes(&self, ticks: &[u64; 4]) {
+        for (shared, local) in self.regime_ticks.iter().zip(ticks) {
+            shared.store(*local, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stage's own counters.
+pub struct Counters<C: Counter> {
+    local: Box<[u64]>,
+    shared: Arc<StageMetrics>,
+    counter: PhantomData<C>,
+}
+
+impl<C: Counter> Counters<C> {
+    /// Counters of stage `stage`, all zero.
+    #[must_use]
+    pub fn new(stage: &'static str) -> Counters<C> {
+        let local = vec![0; C::LABELS.len()].into_boxed_slice();
+        Counters { local, shared: StageMetrics::new::<C>(stage), counter: PhantomData }
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn count(&mut self, counter: C) {
+        self.add(counter, 1);
+    }
+
+    /// Counts `amount`.
+    #[inline]
+    pub fn add(&mut self, counter: C, amount: u64) {
+        self.local[counter.index()] += amount;
+    }
+
+    /// Sets a counter that is a level, not a sum.
+    #[inline]
+    pub fn set(&mut self, counter: C, value: u64) {
+        self.local[counter.index()] = value;
+    }
+
+    /// Copies the counts to where exporters read them.
+    pub fn publish(&self) {
+        for (shared, local) in self.shared.counters.iter().zip(&self.local) {
+            shared.store(*local, Ordering::Relaxed);
+        }
+    }
+
+    /// The published side.
+    #[must_use]
+    pub fn shared(&self) -> Arc<StageMetrics> {
+        Arc::clone(&self.shared)
+    }
+}

@@ -1,0 +1,212 @@
+//! The fourth stage: replay check, opening in place, who may send what; then transactions go one way, the rest another.
+//!
+//! Nothing before this stage is proof of anything. A session's replay window moves only when a tag verified, and a
+//! candidate session takes its place among the peer's live ones only by its first authentic frame.
+//!
+//! The ring to verify fills up when clients send more than signatures can be checked; frames are then dropped here and
+//! counted, so that votes behind them are not held up.
+
+use crate::decode::{Established, LIVE_SESSIONS};
+use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
+use crate::metrics::{Counters, StageMetrics};
+use crate::peer::Role;
+use crate::poll::{PollContext, Progress, Stage};
+use crate::port::{BURST, FrameBuf};
+use crate::session::{AeadKeys, Opener, Replay, ReplayWindow};
+use roko_ring::spsc::{Consumer, Producer};
+use roko_wire::frame::FRAME_HEADER_BYTES;
+use roko_wire::message::MessageKind;
+use std::sync::Arc;
+
+crate::counters!(
+    /// Counters of [`Open`].
+    OpenCounter {
+        /// Frames that opened and may be what they are.
+        Opened = "opened",
+        /// Seen before.
+        Replayed = "replayed",
+        /// Below the replay window.
+        TooOld = "too_old",
+        /// The tag does not verify.
+        BadTag = "bad_tag",
+        /// The session is older than the peer's live ones, or was displaced before a frame of it verified.
+        StaleSession = "stale_session",
+        /// The first byte names no message.
+        UnknownKind = "unknown_kind",
+        /// The sender's role may not send this.
+        WrongRole = "wrong_role",
+        /// A batch of another validator's stamps.
+        WrongIngress = "wrong_ingress",
+        /// Submits passed to verify.
+        PassedSubmit = "passed_submit",
+        /// Batches passed to verify.
+        PassedBatch = "passed_batch",
+        /// Messages passed to the control plane.
+        PassedControl = "passed_control",
+        /// Submits dropped: verify is behind.
+        DroppedSubmit = "dropped_submit",
+        /// Batches dropped: verify is behind.
+        DroppedBatch = "dropped_batch",
+        /// Proposals dropped: the control plane is behind.
+        DroppedPropose = "dropped_propose",
+        /// Votes dropped: the control plane is behind.
+        DroppedVote = "dropped_vote",
+        /// Certificates dropped: the control plane is behind.
+        DroppedCertificate = "dropped_certificate",
+        /// Chunks dropped: the control plane is behind.
+        DroppedChunk = "dropped_chunk",
+        /// Requests dropped: the control plane is behind.
+        DroppedPull = "dropped_pull",
+    }
+);
+
+struct Session {
+    id: u64,
+    generation: u64,
+    opener: Opener,
+    window: ReplayWindow,
+}
+
+impl Session {
+    fn new(id: u64, generation: u64, keys: &AeadKeys) -> Session {
+        Session { id, generation, opener: Opener::new(keys), window: ReplayWindow::default() }
+    }
+}
+
+#[derive(Default)]
+struct PeerSessions {
+    /// The newest first.
+    live: [Option<Session>; LIVE_SESSIONS],
+    candidate: Option<Session>,
+}
+
+/// The stage.
+pub struct Open<B> {
+    input: Consumer<SealedFrame<B>>,
+    to_verify: Producer<MessageFrame<B>>,
+    to_control: Producer<ControlFrame<B>>,
+    established: Producer<Established>,
+    peers: Box<[PeerSessions]>,
+    counters: Counters<OpenCounter>,
+}
+
+impl<B: FrameBuf> Open<B> {
+    /// The stage, for at most `peers_max` peers.
+    #[must_use]
+    pub fn new(
+        peers_max: usize,
+        input: Consumer<SealedFrame<B>>,
+        to_verify: Producer<MessageFrame<B>>,
+        to_control: Producer<ControlFrame<B>>,
+        established: Producer<Established>,
+    ) -> Open<B> {
+        let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
+        Open { input, to_verify, to_control, established, peers, counters: Counters::new("open") }
+    }
+
+    /// Opens the frame in place and returns where its message is.
+    fn open(&mut self, frame: &mut SealedFrame<B>) -> Result<Span, OpenCounter> {
+        let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
+        let (id, sequence) = (frame.header.session, frame.header.sequence);
+        let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
+        if live.is_none()
+            && let Some((generation, keys)) = frame.admitted.take()
+        {
+            if peer.live[0].as_ref().is_some_and(|newest| newest.generation >= generation) {
+                return Err(OpenCounter::StaleSession);
+            }
+            peer.candidate = Some(Session::new(id, generation, &keys));
+        }
+        let slot = match live {
+            Some(index) => &mut peer.live[index],
+            None => &mut peer.candidate,
+        };
+        let session = slot.as_mut().filter(|session| session.id == id).ok_or(OpenCounter::StaleSession)?;
+        session.window.check(sequence).map_err(|replay| match replay {
+            Replay::Seen => OpenCounter::Replayed,
+            Replay::TooOld => OpenCounter::TooOld,
+        })?;
+        let payload = frame.payload.of_mut(frame.buf.data_mut());
+        let message_bytes = session.opener.open(sequence, payload).ok_or(OpenCounter::BadTag)?;
+        session.window.mark(sequence);
+        if live.is_none() {
+            peer.live.rotate_right(1);
+            peer.live[0] = peer.candidate.take();
+            // A full ring loses the report only; decode then admits the session again and its keys are ignored here.
+            let _ = self.established.push(Established { peer: frame.peer, role: frame.role, session: id });
+        }
+        Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, message_bytes))
+    }
+
+    /// Which message it is, if its sender may send it.
+    fn authorize(frame: &SealedFrame<B>, span: Span) -> Result<MessageKind, OpenCounter> {
+        let message = span.of(frame.buf.data());
+        let kind = message.first().and_then(|byte| MessageKind::from_byte(*byte));
+        let kind = kind.ok_or(OpenCounter::UnknownKind)?;
+        if !frame.role.may_send(kind) {
+            return Err(OpenCounter::WrongRole);
+        }
+        if kind == MessageKind::Batch {
+            let ingress = message.get(1..3).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+            if !matches!((frame.role, ingress), (Role::Validator(sender), Some(index)) if sender.0 == index) {
+                return Err(OpenCounter::WrongIngress);
+            }
+        }
+        Ok(kind)
+    }
+
+    fn handle(&mut self, mut frame: SealedFrame<B>) -> Result<(), OpenCounter> {
+        let span = self.open(&mut frame)?;
+        let kind = Self::authorize(&frame, span)?;
+        self.counters.count(OpenCounter::Opened);
+        let SealedFrame { buf, received, header, peer, role, .. } = frame;
+        let message = MessageFrame { buf, received, peer, role, class: header.class, kind, span };
+        let (sent, passed, dropped) = match kind {
+            MessageKind::Submit => {
+                (self.to_verify.push(message), OpenCounter::PassedSubmit, OpenCounter::DroppedSubmit)
+            }
+            MessageKind::Batch => {
+                (self.to_verify.push(message), OpenCounter::PassedBatch, OpenCounter::DroppedBatch)
+            }
+            _ => (self.to_control.push(message), OpenCounter::PassedControl, dropped_control(kind)),
+        };
+        self.counters.count(if sent.is_ok() { passed } else { dropped });
+        Ok(())
+    }
+}
+
+const fn dropped_control(kind: MessageKind) -> OpenCounter {
+    match kind {
+        MessageKind::Propose => OpenCounter::DroppedPropose,
+        MessageKind::Vote => OpenCounter::DroppedVote,
+        MessageKind::Certificate => OpenCounter::DroppedCertificate,
+        MessageKind::Chunk => OpenCounter::DroppedChunk,
+        _ => OpenCounter::DroppedPull,
+    }
+}
+
+impl<B: FrameBuf> Stage for Open<B> {
+    fn name(&self) -> &'static str {
+        "open"
+    }
+
+    fn poll(&mut self, _cx: &mut PollContext) -> Progress {
+        let mut work = 0;
+        while work < BURST {
+            let Some(frame) = self.input.pop() else { break };
+            work += 1;
+            if let Err(refusal) = self.handle(frame) {
+                self.counters.count(refusal);
+            }
+        }
+        Progress::worked(work)
+    }
+
+    fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.counters.publish();
+    }
+
+    fn metrics(&self) -> Arc<StageMetrics> {
+        self.counters.shared()
+    }
+}

@@ -1,0 +1,464 @@
+//! The sixth stage: owns the temporal mempool.
+//!
+//! Verified transactions come in, the control plane's commands are executed in the order given, and a drain copies its
+//! candidates into a block buffer for the builder. What stands below the watermark is stamped anew by this node, in
+//! batches, and not lost.
+
+use crate::block_buffer::BlockBuffer;
+use crate::clock::{ClockPage, Received};
+use crate::link::{Seen, StampedFrame, VerifiedTx};
+use crate::metrics::{Counters, StageMetrics};
+use crate::poll::{PollContext, Progress, Stage};
+use crate::port::FrameBuf;
+use crate::verify::stamp_of;
+use arrayvec::ArrayVec;
+use ed25519_zebra::SigningKey;
+use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
+use roko_ring::spsc::{Consumer, Producer};
+use roko_wire::limits::{STAMP_DEPTH_MAX, TXS_PER_MESSAGE_MAX};
+use roko_wire::merkle::Tree;
+use roko_wire::stamp::{SignedRoot, Stamp};
+use roko_wire::tx::tie_break;
+use roko_wire::{Address, ChainId, Hash32, NanoMoment, TxId, ValidatorIndex};
+use std::sync::Arc;
+
+crate::counters!(
+    /// Counters of [`Order`]; the last three are levels.
+    OrderCounter {
+        /// Transactions pooled.
+        Inserted = "inserted",
+        /// Refused: here already.
+        Duplicate = "duplicate",
+        /// Refused: final already.
+        RecentlyFinal = "recently_final",
+        /// Refused: window over.
+        Expired = "expired",
+        /// Refused: no slot that large.
+        TooLarge = "too_large",
+        /// Refused: the pool is full of better fees.
+        FeeTooLow = "fee_too_low",
+        /// Refused: the nonce is taken.
+        NonceOccupied = "nonce_occupied",
+        /// Refused: the sender has too many.
+        SenderLimit = "sender_limit",
+        /// Pooled transactions that made room.
+        Evicted = "evicted",
+        /// Pooled transactions that their sender replaced.
+        Replaced = "replaced",
+        /// Reports of pooled transactions that the control plane had no room for.
+        SeenDropped = "seen_dropped",
+        /// Commands executed.
+        Commands = "commands",
+        /// Transactions drained into block buffers.
+        Drained = "drained",
+        /// Transactions stamped anew because they were below the watermark.
+        StampedLate = "stamped_late",
+        /// Transactions removed because their window ended.
+        WindowOver = "window_over",
+        /// Transactions pending now.
+        Pending = "pending",
+        /// Transactions in flight now.
+        InFlight = "in_flight",
+        /// Bytes of both.
+        PoolBytes = "pool_bytes",
+    }
+);
+
+/// A transaction's stamp, its batch's signed root, and the path between the two: what the pool keeps with it.
+#[derive(Clone, Copy, Debug)]
+pub struct StampProof {
+    /// The stamp.
+    pub stamp: Stamp,
+    /// The signed root of its batch.
+    pub root: SignedRoot,
+    /// The leaf's index in the batch.
+    pub leaf_index: u8,
+    /// It was stamped anew after it came below the watermark.
+    pub late: bool,
+    path_len: u8,
+    path: [Hash32; STAMP_DEPTH_MAX],
+    /// Counts the seeds; tells by which one the tie-break was computed.
+    seed_count: u32,
+}
+
+impl StampProof {
+    fn new(stamp: Stamp, root: SignedRoot, leaf_index: u8, path: &[Hash32], seed_count: u32) -> StampProof {
+        let mut hashes = [Hash32::ZERO; STAMP_DEPTH_MAX];
+        hashes[..path.len()].copy_from_slice(path);
+        let path_len = path.len() as u8;
+        StampProof { stamp, root, leaf_index, late: false, path_len, path: hashes, seed_count }
+    }
+
+    /// The Merkle path from the leaf to the root.
+    #[must_use]
+    pub fn path(&self) -> &[Hash32] {
+        &self.path[..usize::from(self.path_len)]
+    }
+}
+
+/// What the control plane asks of the pool. Commands are executed in the order given.
+#[derive(Clone, Copy, Debug)]
+pub enum OrderCommand {
+    /// Drains candidates into a block buffer, which the builder then delivers. Waits for a free buffer, and the commands
+    /// behind it wait too.
+    Drain {
+        /// Names the block: its transactions are in flight under it.
+        tag: u64,
+        /// Which part of the line.
+        span: Span,
+        /// How much.
+        limits: Limits,
+    },
+    /// Another leader's block holds this transaction.
+    MarkInFlight {
+        /// Names the block.
+        tag: u64,
+        /// The transaction.
+        id: TxId,
+    },
+    /// The block is abandoned.
+    PutBack {
+        /// Names the block.
+        tag: u64,
+    },
+    /// The block is final.
+    Finalize {
+        /// Names the block.
+        tag: u64,
+        /// The control plane's clock.
+        now: NanoMoment,
+    },
+    /// One transaction is final.
+    FinalizeId {
+        /// The transaction.
+        id: TxId,
+        /// Until when it must be remembered.
+        valid_until: NanoMoment,
+        /// The control plane's clock.
+        now: NanoMoment,
+    },
+    /// Removes a transaction.
+    Remove {
+        /// The transaction.
+        id: TxId,
+    },
+    /// Removes a sender's pending transactions below its next nonce by the state.
+    DropBelow {
+        /// The sender.
+        sender: Address,
+        /// Its next nonce.
+        nonce: u64,
+    },
+    /// The parent's watermark: what is below it and not in flight is stamped anew.
+    Watermark {
+        /// The watermark; it only goes up.
+        watermark: NanoMoment,
+    },
+    /// The epoch's seed of the tie-break.
+    Seed {
+        /// The seed.
+        seed: Hash32,
+    },
+}
+
+/// Settings of [`Order`].
+pub struct OrderConfig {
+    /// Sizes of the pool.
+    pub mempool: roko_ring::mempool::Config,
+    /// The chain.
+    pub chain_id: ChainId,
+    /// This node's place in the validator set, for stamps given anew.
+    pub ingress: ValidatorIndex,
+    /// This node's ed25519 node key, for stamps given anew.
+    pub signing_key: SigningKey,
+    /// The first epoch's seed.
+    pub seed: Hash32,
+    /// Block buffers; each takes about two block sizes of memory.
+    pub block_buffers: usize,
+    /// Room of each.
+    pub block_room: crate::block_buffer::BlockRoom,
+}
+
+/// The rings of [`Order`].
+pub struct OrderLinks<B> {
+    /// From verify.
+    pub input: Consumer<StampedFrame<B>>,
+    /// Commands of the control plane.
+    pub commands: Consumer<OrderCommand>,
+    /// Reports of pooled transactions.
+    pub seen: Producer<Seen>,
+    /// Filled buffers to the builder.
+    pub to_builder: Producer<Box<BlockBuffer>>,
+    /// Buffers that come back.
+    pub free_buffers: Consumer<Box<BlockBuffer>>,
+}
+
+/// Frames inserted, and commands executed, in one poll.
+const FRAMES_PER_POLL: usize = 32;
+const COMMANDS_PER_POLL: usize = 256;
+/// Late batches signed in one poll: a signature costs as much as ten insertions.
+const LATE_BATCHES_PER_POLL: usize = 4;
+/// Transactions looked at for expiry in one housekeeping.
+const EXPIRY_BUDGET: usize = 256;
+
+/// The stage.
+pub struct Order<B> {
+    links: OrderLinks<B>,
+    pool: Mempool<StampProof>,
+    clock: ClockPage,
+    chain_id: ChainId,
+    ingress: ValidatorIndex,
+    signing_key: SigningKey,
+    seed: Hash32,
+    seed_count: u32,
+    watermark: NanoMoment,
+    /// There may be pending transactions below the watermark.
+    late_due: bool,
+    /// A drain that waits for a buffer.
+    waiting: Option<OrderCommand>,
+    /// Transactions whose tie-break is by an earlier seed, found in a drain.
+    stale: Vec<TxId>,
+    tree: Tree,
+    counters: Counters<OrderCounter>,
+}
+
+impl<B: FrameBuf> Order<B> {
+    /// The stage.
+    ///
+    /// # Errors
+    /// When the pool's sizes do not fit together.
+    pub fn new(
+        config: OrderConfig,
+        clock: ClockPage,
+        links: OrderLinks<B>,
+    ) -> Result<Order<B>, roko_ring::mempool::ConfigError> {
+        Ok(Order {
+            pool: Mempool::new(&config.mempool)?,
+            links,
+            clock,
+            chain_id: config.chain_id,
+            ingress: config.ingress,
+            signing_key: config.signing_key,
+            seed: config.seed,
+            seed_count: 0,
+            watermark: NanoMoment::ZERO,
+            late_due: false,
+            waiting: None,
+            stale: Vec::with_capacity(config.block_room.txs),
+            tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
+            counters: Counters::new("order"),
+        })
+    }
+
+    fn now(&self, tsc: u64) -> Received {
+        Received::from_map(&self.clock.read().0, tsc, false)
+    }
+
+    fn insert(&mut self, frame: &StampedFrame<B>, now: NanoMoment) {
+        for tx in &frame.txs {
+            let inserted = self.pool.insert(
+                &NewTx {
+                    id: tx.id,
+                    sender: tx.sender,
+                    nonce: tx.nonce,
+                    time: tx.stamp.time,
+                    tie_break: tie_break(&self.seed, &tx.id),
+                    fee: tx.max_fee,
+                    gas: tx.gas_limit,
+                    valid_until: tx.valid_until,
+                    meta: StampProof::new(tx.stamp, frame.root, tx.leaf_index, &tx.path, self.seed_count),
+                    bytes: tx.wire.of(frame.buf.data()),
+                },
+                now,
+            );
+            match inserted {
+                Ok(inserted) => {
+                    self.counters.count(OrderCounter::Inserted);
+                    self.counters.add(OrderCounter::Evicted, u64::from(inserted.evicted.is_some()));
+                    self.counters.add(OrderCounter::Replaced, u64::from(inserted.replaced.is_some()));
+                    self.report_seen(frame, tx, now);
+                }
+                Err(refused) => self.counters.count(match refused {
+                    Refused::Duplicate => OrderCounter::Duplicate,
+                    Refused::RecentlyFinal => OrderCounter::RecentlyFinal,
+                    Refused::Expired => OrderCounter::Expired,
+                    Refused::TooLarge => OrderCounter::TooLarge,
+                    Refused::FeeTooLow => OrderCounter::FeeTooLow,
+                    Refused::NonceOccupied => OrderCounter::NonceOccupied,
+                    Refused::SenderLimit => OrderCounter::SenderLimit,
+                }),
+            }
+        }
+    }
+
+    fn report_seen(&mut self, frame: &StampedFrame<B>, tx: &VerifiedTx, now: NanoMoment) {
+        self.late_due |= tx.stamp.time < self.watermark;
+        let seen = Seen {
+            id: tx.id,
+            sender: tx.sender,
+            stamp: tx.stamp,
+            root: frame.root,
+            pooled: now,
+            received: frame.received,
+            valid_until: tx.valid_until,
+            own: frame.own,
+        };
+        if self.links.seen.push(seen).is_err() {
+            self.counters.count(OrderCounter::SeenDropped);
+        }
+    }
+
+    /// Executes a command; false, and the command waits, when it needs a buffer and none is free.
+    fn execute(&mut self, command: OrderCommand) -> bool {
+        match command {
+            OrderCommand::Drain { tag, span, limits } => {
+                if self.links.to_builder.free_slots() == 0 {
+                    return false;
+                }
+                let Some(buffer) = self.links.free_buffers.pop() else { return false };
+                self.drain(buffer, tag, span, limits);
+            }
+            OrderCommand::MarkInFlight { tag, id } => drop(self.pool.mark_in_flight(&id, tag)),
+            OrderCommand::PutBack { tag } => {
+                self.late_due |= self.pool.put_back(tag) > 0;
+            }
+            OrderCommand::Finalize { tag, now } => drop(self.pool.finalize(tag, now)),
+            OrderCommand::FinalizeId { id, valid_until, now } => self.pool.finalize_id(&id, valid_until, now),
+            OrderCommand::Remove { id } => drop(self.pool.remove(&id)),
+            OrderCommand::DropBelow { sender, nonce } => drop(self.pool.drop_below(&sender, nonce, |_| {})),
+            OrderCommand::Watermark { watermark } => {
+                self.late_due |= watermark > self.watermark;
+                self.watermark = self.watermark.max(watermark);
+            }
+            OrderCommand::Seed { seed } if seed == self.seed => {}
+            OrderCommand::Seed { seed } => {
+                self.seed = seed;
+                self.seed_count = self.seed_count.wrapping_add(1);
+            }
+        }
+        self.counters.count(OrderCounter::Commands);
+        true
+    }
+
+    fn drain(&mut self, mut buffer: Box<BlockBuffer>, tag: u64, span: Span, limits: Limits) {
+        buffer.reset(tag, span);
+        let limits = buffer.limits(limits);
+        let (stale, seed_count) = (&mut self.stale, self.seed_count);
+        stale.clear();
+        buffer.report = self.pool.drain(tag, span, limits, |drained| {
+            if drained.meta.seed_count != seed_count {
+                // Its place is by an earlier epoch's seed; it gets the right one below and goes into the next block.
+                if stale.len() < stale.capacity() {
+                    stale.push(drained.id);
+                }
+                return Verdict::Skip;
+            }
+            if buffer.add(&drained) { Verdict::Take } else { Verdict::Stop }
+        });
+        for id in &self.stale {
+            if let Some(view) = self.pool.get(id) {
+                let (time, meta) = (view.time, StampProof { seed_count, ..*view.meta });
+                self.pool.restamp(id, time, tie_break(&self.seed, id), meta);
+            }
+        }
+        self.counters.add(OrderCounter::Drained, buffer.report.txs as u64);
+        let sent = self.links.to_builder.push(buffer);
+        debug_assert!(sent.is_ok(), "the room was checked");
+    }
+
+    /// Stamps a batch of late transactions anew. Returns how many.
+    fn stamp_late(&mut self, now: &Received) -> usize {
+        let mut late: ArrayVec<(TxId, NanoMoment), TXS_PER_MESSAGE_MAX> = ArrayVec::new();
+        self.pool
+            .take_late(self.watermark, TXS_PER_MESSAGE_MAX, |view| late.push((view.id, view.valid_until)));
+        let taken = late.len();
+        // A clock behind the watermark must not stamp below it again.
+        let mut stamp = stamp_of(now, self.ingress);
+        stamp.time = stamp.time.max(self.watermark);
+        late.retain(|(id, valid_until)| {
+            let in_time = stamp.time.saturating_add(stamp.bound_ns) <= *valid_until;
+            if !in_time {
+                self.pool.remove(id);
+                self.counters.count(OrderCounter::WindowOver);
+            }
+            in_time
+        });
+        if late.is_empty() {
+            return taken;
+        }
+        self.tree.rebuild(late.iter().map(|(id, _)| stamp.leaf(self.chain_id, id)));
+        let leaves = late.len() as u8;
+        let root = SignedRoot::sign(&self.signing_key, self.chain_id, self.ingress, leaves, self.tree.root());
+        for (index, (id, _)) in late.iter().enumerate() {
+            let path = self.tree.path(index).unwrap_or_default();
+            let mut proof = StampProof::new(stamp, root, index as u8, &path, self.seed_count);
+            proof.late = true;
+            self.pool.restamp(id, stamp.time, tie_break(&self.seed, id), proof);
+        }
+        self.counters.add(OrderCounter::StampedLate, late.len() as u64);
+        taken
+    }
+
+    /// Executes waiting commands. Returns how many, and whether one waits for a buffer.
+    fn run_commands(&mut self) -> (usize, bool) {
+        let mut executed = 0;
+        while executed < COMMANDS_PER_POLL {
+            let Some(command) = self.waiting.take().or_else(|| self.links.commands.pop()) else { break };
+            if !self.execute(command) {
+                self.waiting = Some(command);
+                return (executed, true);
+            }
+            executed += 1;
+        }
+        (executed, false)
+    }
+}
+
+impl<B: FrameBuf> Stage for Order<B> {
+    fn name(&self) -> &'static str {
+        "order"
+    }
+
+    fn poll(&mut self, cx: &mut PollContext) -> Progress {
+        let (mut work, backpressured) = self.run_commands();
+        if !self.links.input.is_empty() {
+            let now = self.now(cx.tsc).moment;
+            for _ in 0..FRAMES_PER_POLL {
+                let Some(frame) = self.links.input.pop() else { break };
+                self.insert(&frame, now);
+                work += 1;
+            }
+        }
+        for _ in 0..LATE_BATCHES_PER_POLL {
+            if !self.late_due {
+                break;
+            }
+            let now = self.now(cx.tsc);
+            let taken = self.stamp_late(&now);
+            self.late_due = taken == TXS_PER_MESSAGE_MAX;
+            work += taken;
+        }
+        Progress { work, backpressured }
+    }
+
+    fn housekeeping(&mut self, cx: &mut PollContext) {
+        let now = self.now(cx.tsc).moment;
+        let removed = self.pool.expire(now, EXPIRY_BUDGET, |_| {});
+        self.counters.add(OrderCounter::WindowOver, removed as u64);
+        let stats = self.pool.stats();
+        self.counters.set(OrderCounter::Pending, stats.pending as u64);
+        self.counters.set(OrderCounter::InFlight, stats.in_flight as u64);
+        self.counters.set(OrderCounter::PoolBytes, stats.bytes_used as u64);
+        self.counters.publish();
+    }
+
+    fn metrics(&self) -> Arc<StageMetrics> {
+        self.counters.shared()
+    }
+}
+
+/// How many ticks of the time-stamp counter `nanos` are, by the clock page.
+pub(crate) fn nanos_to_ticks(clock: &ClockPage, nanos: u64) -> u64 {
+    let per_tick = clock.read().0.nanos_per_tick_q32.max(1);
+    ((u128::from(nanos) << 32) / u128::from(per_tick)) as u64
+}

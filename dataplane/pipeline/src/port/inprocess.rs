@@ -1,0 +1,162 @@
+//! Two port ends joined by rings, in one process: a devnet without DPDK, and tests.
+//!
+//! A frame moves by its pointer, never by copy. Its memory goes back to the pool it came from when it is dropped, on
+//! whichever thread that happens.
+
+use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use crossbeam::queue::ArrayQueue;
+use roko_ring::spsc::{Consumer, Producer, ring};
+use std::sync::Arc;
+
+/// Bytes of a frame's memory: the largest Ethernet frame, rounded up to a power of two.
+pub const FRAME_CAPACITY: usize = 2048;
+const _: () = assert!(FRAME_CAPACITY >= roko_wire::limits::FRAME_BYTES_MAX);
+
+struct Frame {
+    bytes_used: usize,
+    bytes: [u8; FRAME_CAPACITY],
+}
+
+/// A pool of fixed size.
+#[derive(Clone)]
+pub struct InProcessPool {
+    free: Arc<ArrayQueue<Box<Frame>>>,
+}
+
+impl InProcessPool {
+    /// A pool of `frames` frames, all allocated now.
+    #[must_use]
+    pub fn new(frames: usize) -> InProcessPool {
+        let free = ArrayQueue::new(frames.max(1));
+        for _ in 0..frames {
+            let pushed = free.push(Box::new(Frame { bytes_used: 0, bytes: [0; FRAME_CAPACITY] }));
+            debug_assert!(pushed.is_ok(), "the queue has room for every frame");
+        }
+        InProcessPool { free: Arc::new(free) }
+    }
+
+    /// Frames that are free now.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+}
+
+/// A frame of an [`InProcessPool`].
+pub struct InProcessBuf {
+    /// Always `Some` until the drop takes it.
+    frame: Option<Box<Frame>>,
+    free: Arc<ArrayQueue<Box<Frame>>>,
+}
+
+impl InProcessBuf {
+    fn frame(&self) -> &Frame {
+        self.frame.as_ref().expect("only the drop takes the frame")
+    }
+
+    fn frame_mut(&mut self) -> &mut Frame {
+        self.frame.as_mut().expect("only the drop takes the frame")
+    }
+}
+
+impl Drop for InProcessBuf {
+    fn drop(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            let returned = self.free.push(frame);
+            debug_assert!(returned.is_ok(), "the queue has room for every frame of its pool");
+        }
+    }
+}
+
+impl FrameBuf for InProcessBuf {
+    fn data(&self) -> &[u8] {
+        let frame = self.frame();
+        &frame.bytes[..frame.bytes_used]
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        let frame = self.frame_mut();
+        &mut frame.bytes[..frame.bytes_used]
+    }
+    fn set_len(&mut self, bytes: usize) {
+        assert!(bytes <= FRAME_CAPACITY, "a frame holds {FRAME_CAPACITY} bytes");
+        self.frame_mut().bytes_used = bytes;
+    }
+    fn capacity(&self) -> usize {
+        FRAME_CAPACITY
+    }
+}
+
+impl FramePool for InProcessPool {
+    type Buf = InProcessBuf;
+    fn alloc(&self) -> Option<InProcessBuf> {
+        let mut frame = self.free.pop()?;
+        frame.bytes_used = 0;
+        Some(InProcessBuf { frame: Some(frame), free: Arc::clone(&self.free) })
+    }
+}
+
+/// The receiving half.
+pub struct InProcessRx {
+    from: Consumer<InProcessBuf>,
+}
+
+/// The sending half.
+pub struct InProcessTx {
+    to: Producer<InProcessBuf>,
+}
+
+impl RxPort for InProcessRx {
+    type Buf = InProcessBuf;
+    fn rx_burst(&mut self, out: &mut Burst<InProcessBuf>) -> usize {
+        self.from.pop_burst(out)
+    }
+    fn hardware_time(&self, _frame: &InProcessBuf) -> Option<u64> {
+        None
+    }
+}
+
+impl TxPort for InProcessTx {
+    type Buf = InProcessBuf;
+    fn tx_burst(&mut self, burst: &mut Burst<InProcessBuf>) -> usize {
+        self.to.push_burst(burst)
+    }
+}
+
+/// One end of a pair.
+pub struct InProcessPort {
+    rx: InProcessRx,
+    tx: InProcessTx,
+    pool: InProcessPool,
+}
+
+/// Two ends: what one sends the other receives. `frames` is the depth of each direction, a power of two; each end
+/// allocates from its own pool.
+#[must_use]
+pub fn pair(frames: usize, pools: (InProcessPool, InProcessPool)) -> (InProcessPort, InProcessPort) {
+    let (to_right, from_left) = ring(frames);
+    let (to_left, from_right) = ring(frames);
+    let left = InProcessPort {
+        rx: InProcessRx { from: from_right },
+        tx: InProcessTx { to: to_right },
+        pool: pools.0,
+    };
+    let right =
+        InProcessPort { rx: InProcessRx { from: from_left }, tx: InProcessTx { to: to_left }, pool: pools.1 };
+    (left, right)
+}
+
+impl Port for InProcessPort {
+    type Buf = InProcessBuf;
+    type Rx = InProcessRx;
+    type Tx = InProcessTx;
+    type Pool = InProcessPool;
+    fn kind(&self) -> &'static str {
+        "in-process"
+    }
+    fn timestamps(&self) -> TimestampKind {
+        TimestampKind::Software
+    }
+    fn split(self) -> (InProcessRx, InProcessTx, InProcessPool) {
+        (self.rx, self.tx, self.pool)
+    }
+}
