@@ -7,10 +7,11 @@
 
 use crate::error::is_full;
 use crate::index::{Index, Location};
+use crate::reader::{Last, Shared, Snapshot};
 use crate::record;
 use crate::segment::{self, Segment, damaged};
 use crate::storage::{Storage, StorageFile, SyncSite};
-use crate::store::{End, Last, Shared, Snapshot, StateStore, StoreOptions};
+use crate::store::{End, StateStore, StoreOptions};
 use crate::superblock::{self, Superblock};
 use crate::{StateError, Tree};
 use roko_wire::codec::Reader;

@@ -303,6 +303,29 @@ fn a_flipped_bit_anywhere_is_found() {
 }
 
 #[test]
+fn a_damaged_superblock_does_not_hide_the_segment_that_only_it_listed() {
+    let chain = Chain::random(12, 14);
+    let storage = FaultStorage::new();
+    let never = roko_state::StoreOptions { checkpoint_blocks: u64::MAX, ..options() };
+    let (mut store, _) = StateStore::open_with(storage.clone(), &genesis(), GENESIS_ID, never).unwrap();
+    for block in &chain.blocks {
+        store.commit(block).unwrap();
+        let listed = storage.list().unwrap().iter().filter(|name| name.starts_with("segment")).count();
+        // The superblock of segment n has sequence n + 1, and its slot is that sequence's parity.
+        if listed == 2 {
+            let storage = storage.crash(Crash::DropAll);
+            storage.flip_bit("superblock", (listed as u64 % 2) * 4096 * 8 + 700);
+            let mut store = reopen(&chain, &storage, block.height.0, "newest superblock damaged").unwrap();
+            assert_eq!(open(&storage).unwrap().1.superblock_damaged, None, "it is repaired");
+            assert!(chain.commit_rest(&mut store).1);
+            reopen(&chain, &storage.crash(Crash::DropAll), chain.blocks.len() as u64, "repaired").unwrap();
+            return;
+        }
+    }
+    panic!("the chain fits one segment");
+}
+
+#[test]
 fn a_bit_flipped_under_an_open_store_is_found_by_the_first_read() {
     let chain = Chain::random(9, 4);
     let storage = FaultStorage::new();
