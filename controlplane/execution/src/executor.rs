@@ -52,7 +52,8 @@ pub struct TransferExecutor;
 
 impl Executor for TransferExecutor {
     fn execute(&self, block: &BlockContext, txs: &[ExecutableTx], state: &dyn StateView) -> Executed {
-        let mut run = Run { block, touched: Touched::new(state, 2 * txs.len() + 1), out: Executed::default() };
+        let mut run =
+            Run { block, touched: Touched::new(state, 2 * txs.len() + 1), out: Executed::default() };
         run.out.receipts.reserve_exact(txs.len());
         txs.iter().for_each(|tx| run.transaction(tx));
         run.out.changes = run.touched.into_changes();

@@ -158,8 +158,9 @@ impl Pass<'_> {
         }
         let after = self.senders.after(&order.sender, order.nonce, candidate.cost_max)?;
         let (moment, stands_at, displaced) = self.places.place(self.frame, candidate)?;
-        self.room.make(self.frame.rules, candidate, self.places.count)?;
+        // Taken even if the block is full: then nothing more gets in, and his later ones wait for room, not for this one.
         after.take();
+        self.room.make(self.frame.rules, candidate, self.places.count)?;
         self.places.take(order, moment, stands_at, displaced);
         Ok(moment)
     }

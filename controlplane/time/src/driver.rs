@@ -111,7 +111,7 @@ impl NodeClock {
 #[derive(Debug, Default)]
 pub struct ClockStatus {
     steps: AtomicU64,
-    rejected: AtomicU64,
+    restarts: AtomicU64,
     offset_ns: AtomicI64,
 }
 
@@ -122,10 +122,10 @@ impl ClockStatus {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Updates that were refused because a clock went back or stood still.
+    /// How often the counter or the raw clock had gone back or stood still.
     #[must_use]
-    pub fn rejected(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed)
+    pub fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// The host's clock less this one at the last update, nanoseconds.
@@ -136,7 +136,7 @@ impl ClockStatus {
 
     fn record(&self, calibrator: &Calibrator) {
         self.steps.store(calibrator.steps(), Ordering::Relaxed);
-        self.rejected.store(calibrator.rejected(), Ordering::Relaxed);
+        self.restarts.store(calibrator.restarts(), Ordering::Relaxed);
         let offset = calibrator.offset_ns();
         let clamped = offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         self.offset_ns.store(clamped, Ordering::Relaxed);

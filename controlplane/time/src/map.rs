@@ -105,7 +105,7 @@ pub struct Calibrator {
     offset_ns: i128,
     following_step: bool,
     steps: u64,
-    rejected: u64,
+    restarts: u64,
 }
 
 impl Calibrator {
@@ -121,7 +121,7 @@ impl Calibrator {
             offset_ns: 0,
             following_step: false,
             steps: 0,
-            rejected: 0,
+            restarts: 0,
         }
     }
 
@@ -131,10 +131,10 @@ impl Calibrator {
         self.steps
     }
 
-    /// How many updates were refused because a clock had gone back or stood still.
+    /// How often the counter or the raw clock had gone back or stood still.
     #[must_use]
-    pub const fn rejected(&self) -> u64 {
-        self.rejected
+    pub const fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// The source less the map, at the last update, nanoseconds.
@@ -161,10 +161,7 @@ impl Calibrator {
             return None;
         };
         if point.tsc <= last.tsc || point.raw_ns <= last.raw_ns {
-            // The counter or the raw clock started anew: so does the window. The map goes on from where it is.
-            self.window = Some((point, point));
-            self.rejected += 1;
-            return None;
+            return self.restart(last, point);
         }
         let (rate, rate_error_ppb) = self.measure_rate(point)?;
         let next = match self.map {
@@ -178,6 +175,19 @@ impl Calibrator {
         let next = self.with_bound(next, point, spread_ns, rate_error_ppb);
         self.map = Some(next);
         Some(next)
+    }
+
+    /// The counter or the raw clock started anew, as after the host was suspended: so does the window. The map goes on from
+    /// the source's time, never below where it was, degraded until the next update.
+    fn restart(&mut self, last: Point, point: Point) -> Option<ClockMap> {
+        self.window = Some((point, point));
+        self.restarts += 1;
+        let before = self.map?;
+        self.following_step = true;
+        let base = before.moment(last.tsc).max(NanoMoment(point.realtime_ns.into()));
+        let map = self.with_bound(ClockMap { tsc_base: point.tsc, base, ..before }, point, 0, 0);
+        self.map = Some(map);
+        self.map
     }
 
     /// Nanoseconds of the raw clock per tick, 32.32 fixed point with 32 further bits, and its error in parts per billion.
