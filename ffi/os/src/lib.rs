@@ -5,6 +5,7 @@
 //! the mask) comes back as a typed [`OsError`], never as a panic.
 
 pub mod affinity;
+pub mod alloc_count;
 pub mod clock;
 mod error;
 pub mod file;
