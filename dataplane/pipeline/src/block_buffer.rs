@@ -167,12 +167,20 @@ impl BlockBuffer {
     }
 
     /// Leaves candidate `index` out of the next build, and with it the later ones of its sender, whose nonces would not
-    /// follow. Takes effect with [`BuilderCommand::Rebuild`](crate::builder::BuilderCommand::Rebuild).
+    /// follow. Takes effect with [`BuilderCommand::Rebuild`](crate::builder::BuilderCommand::Rebuild). In the pool they
+    /// stay in flight under the block's tag until the control plane sends
+    /// [`OrderCommand::Return`](crate::order::OrderCommand::Return) or `Remove` for them.
     pub fn exclude(&mut self, index: usize) {
         let Some(excluded) = self.candidates.get(index).copied() else { return };
         for (at, candidate) in self.candidates.iter().enumerate().skip(index) {
             self.excluded[at] |= candidate.sender == excluded.sender;
         }
+    }
+
+    /// Whether candidate `index` is left out.
+    #[must_use]
+    pub fn is_excluded(&self, index: usize) -> bool {
+        self.excluded.get(index).copied().unwrap_or(false)
     }
 
     /// The body's transactions in chain order: index among the candidates, and moment.

@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 use ed25519_zebra::SigningKey;
 use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
 use roko_ring::spsc::{Consumer, Producer};
-use roko_wire::limits::{STAMP_DEPTH_MAX, TXS_PER_MESSAGE_MAX};
+use roko_wire::limits::{STAMP_DEPTH_MAX, TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::merkle::Tree;
 use roko_wire::stamp::{SignedRoot, Stamp};
 use roko_wire::tx::tie_break;
@@ -136,6 +136,12 @@ pub enum OrderCommand {
         valid_until: NanoMoment,
         /// The control plane's clock.
         now: NanoMoment,
+    },
+    /// A drained transaction that its block leaves out after all is pending again, if no other block holds it. Sent
+    /// before the block's tag is finalised, which otherwise makes everything drained under it final.
+    Return {
+        /// The transaction.
+        id: TxId,
     },
     /// Removes a transaction.
     Remove {
@@ -309,7 +315,7 @@ impl<B: FrameBuf> Order<B> {
     }
 
     /// Executes a command; false, and the command waits, when it needs a buffer and none is free.
-    fn execute(&mut self, command: OrderCommand) -> bool {
+    fn execute(&mut self, command: OrderCommand, now: NanoMoment) -> bool {
         match command {
             OrderCommand::Drain { tag, span, limits } => {
                 if self.links.to_builder.free_slots() == 0 {
@@ -324,6 +330,7 @@ impl<B: FrameBuf> Order<B> {
             }
             OrderCommand::Finalize { tag, now } => drop(self.pool.finalize(tag, now)),
             OrderCommand::FinalizeId { id, valid_until, now } => self.pool.finalize_id(&id, valid_until, now),
+            OrderCommand::Return { id } => self.return_pending(&id, now),
             OrderCommand::Remove { id } => drop(self.pool.remove(&id)),
             OrderCommand::DropBelow { sender, nonce } => drop(self.pool.drop_below(&sender, nonce, |_| {})),
             OrderCommand::Watermark { watermark } => {
@@ -338,6 +345,29 @@ impl<B: FrameBuf> Order<B> {
         }
         self.counters.count(OrderCounter::Commands);
         true
+    }
+
+    /// Takes a transaction out of flight by pooling it anew: the pool releases tags by the block, not by the transaction.
+    fn return_pending(&mut self, id: &TxId, now: NanoMoment) {
+        let Some(view) = self.pool.get(id).filter(|view| view.tags == 1) else { return };
+        let bytes: ArrayVec<u8, TX_BYTES_MAX> = view.bytes.iter().copied().collect();
+        let tx = NewTx {
+            id: view.id,
+            sender: view.sender,
+            nonce: view.nonce,
+            time: view.time,
+            tie_break: view.tie_break,
+            fee: view.fee,
+            gas: view.gas,
+            valid_until: view.valid_until,
+            meta: *view.meta,
+            bytes: &bytes,
+        };
+        self.pool.remove(id);
+        self.late_due |= tx.time < self.watermark;
+        if self.pool.insert(&tx, now).is_err() {
+            self.counters.count(OrderCounter::WindowOver);
+        }
     }
 
     fn drain(&mut self, mut buffer: Box<BlockBuffer>, tag: u64, span: Span, limits: Limits) {
@@ -400,11 +430,15 @@ impl<B: FrameBuf> Order<B> {
     }
 
     /// Executes waiting commands. Returns how many, and whether one waits for a buffer.
-    fn run_commands(&mut self) -> (usize, bool) {
+    fn run_commands(&mut self, tsc: u64) -> (usize, bool) {
         let mut executed = 0;
+        if self.waiting.is_none() && self.links.commands.is_empty() {
+            return (0, false);
+        }
+        let now = self.now(tsc).moment;
         while executed < COMMANDS_PER_POLL {
             let Some(command) = self.waiting.take().or_else(|| self.links.commands.pop()) else { break };
-            if !self.execute(command) {
+            if !self.execute(command, now) {
                 self.waiting = Some(command);
                 return (executed, true);
             }
@@ -420,7 +454,7 @@ impl<B: FrameBuf> Stage for Order<B> {
     }
 
     fn poll(&mut self, cx: &mut PollContext) -> Progress {
-        let (mut work, backpressured) = self.run_commands();
+        let (mut work, backpressured) = self.run_commands(cx.tsc);
         if !self.links.input.is_empty() {
             let now = self.now(cx.tsc).moment;
             for _ in 0..FRAMES_PER_POLL {

@@ -107,7 +107,7 @@ impl PollLoop {
         while !self.stop.load(Ordering::Relaxed) {
             self.turn();
         }
-        self.keep_house(tsc());
+        self.keep_house();
         self.stages
     }
 
@@ -129,7 +129,7 @@ impl PollLoop {
         }
         self.turns += 1;
         if now >= self.housekeeping_at {
-            self.keep_house(now);
+            self.keep_house_from(now);
         }
         if busy {
             self.idler.reset();
@@ -141,7 +141,11 @@ impl PollLoop {
     }
 
     /// Publishes every stage's figures now.
-    pub fn keep_house(&mut self, mut now: u64) {
+    pub fn keep_house(&mut self) {
+        self.keep_house_from(tsc());
+    }
+
+    fn keep_house_from(&mut self, mut now: u64) {
         for ((stage, ticks), shared) in self.stages.iter_mut().zip(&mut self.regime_ticks).zip(&self.metrics)
         {
             stage.housekeeping(&mut PollContext { tsc: now });

@@ -168,7 +168,16 @@ fn run_a_block(
     });
     drop(back);
     assert_eq!(Arc::strong_count(&shared), 1, "spread keeps nothing");
+    // What was left out is pending again at once; the rest when the block is abandoned.
+    for (index, candidate) in
+        block.candidates().iter().enumerate().filter(|(index, _)| block.is_excluded(*index))
+    {
+        assert!(candidate.sender == sender && !block.wire(index).is_empty());
+        assert!(zero.order.push(OrderCommand::Return { id: candidate.id }).is_ok());
+    }
     assert!(zero.builder.push(BuilderCommand::Release(block)).is_ok());
+    wait("the return", &mut *step, || value(zero, "order", "pending") == out as u64);
+    assert_eq!(value(zero, "order", "in_flight"), (txs - out) as u64);
 
     // Abandoned, the transactions are pending again, and below the next watermark they are stamped anew.
     assert!(zero.order.push(OrderCommand::PutBack { tag: 1 }).is_ok());
@@ -202,7 +211,7 @@ fn a_block_goes_all_the_way_on_one_thread() {
     let mut seen = [0; 2];
     let mut step = || {
         poll.turn();
-        poll.keep_house(0);
+        poll.keep_house();
     };
     wait("pooling", &mut step, || {
         controls.iter_mut().zip(&mut seen).all(|(control, seen)| count_seen(control, seen) == wires.len())
