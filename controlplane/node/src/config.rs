@@ -1,0 +1,157 @@
+//! A node's configuration: `node.toml`.
+//!
+//! [`table`] is the one list of keys; structs, defaults, checks and the example file follow from it. Everything that is
+//! wrong with a file is reported at once, and before any hardware is touched. `config.port.memory_mb` is the key
+//! `port.memory_mb`.
+
+mod check;
+mod example;
+mod reader;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use example::example;
+pub use reader::ConfigProblem;
+pub use table::{
+    Client, ClockSection, FilterSection, MempoolSection, MetricsSection, Neighbor, NetworkSection,
+    NodeSection, PortSection, RpcSection, StorageSection, TuningSection,
+};
+pub use value::{NodeKind, PciOrVirtual, PortKind};
+
+use core::net::IpAddr;
+use reader::Document;
+use roko_peers::ClientEntry;
+use roko_peers::membership::derived_mac;
+use roko_wire::genesis::Endpoint;
+use roko_wire::net::Mac;
+use std::path::{Path, PathBuf};
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// `[node]`
+    pub node: NodeSection,
+    /// `[port]`
+    pub port: PortSection,
+    /// `[network]`
+    pub network: NetworkSection,
+    /// `[[neighbor]]`
+    pub neighbors: Vec<Neighbor>,
+    /// `[[client]]`
+    pub clients: Vec<Client>,
+    /// `[tuning]`
+    pub tuning: TuningSection,
+    /// `[mempool]`
+    pub mempool: MempoolSection,
+    /// `[storage]`
+    pub storage: StorageSection,
+    /// `[clock]`
+    pub clock: ClockSection,
+    /// `[rpc]`
+    pub rpc: RpcSection,
+    /// `[metrics]`
+    pub metrics: MetricsSection,
+    /// `[filter]`
+    pub filter: FilterSection,
+}
+
+impl NodeConfig {
+    /// Reads a file's text. Every problem is in the error; paths stay as they are written.
+    pub fn parse(text: &str) -> Result<NodeConfig, Vec<ConfigProblem>> {
+        let mut document = Document::new(text).map_err(|problem| vec![problem])?;
+        let config = NodeConfig::read(&mut document);
+        let mut problems = document.problems;
+        if let Some(config) = &config {
+            check::together(config, &mut problems);
+        }
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reads a file and the files that it names, and checks that they fit together. Paths become relative to the
+    /// file's folder. Nothing is created and no device is touched.
+    pub fn load(path: &Path) -> Result<NodeConfig, Vec<ConfigProblem>> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let why = format!("cannot be read ({error}): name a node.toml; `roko config example` prints one");
+            vec![ConfigProblem::File { path: path.display().to_string(), why }]
+        })?;
+        let mut config = NodeConfig::parse(&text)?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        let problems = check::files(&config);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn read(document: &mut Document) -> Option<NodeConfig> {
+        // Every section is read before any is unwrapped, so that every problem is noted.
+        let node = document.section("node", NodeSection::read);
+        let port = document.section("port", PortSection::read);
+        let network = document.section("network", NetworkSection::read);
+        let neighbors = document.list("neighbor", Neighbor::read);
+        let clients = document.list("client", Client::read);
+        let tuning = document.section("tuning", TuningSection::read);
+        let mempool = document.section("mempool", MempoolSection::read);
+        let storage = document.section("storage", StorageSection::read);
+        let clock = document.section("clock", ClockSection::read);
+        let rpc = document.section("rpc", RpcSection::read);
+        let metrics = document.section("metrics", MetricsSection::read);
+        let filter = document.section("filter", FilterSection::read);
+        Some(NodeConfig {
+            node: node?,
+            port: port?,
+            network: network?,
+            neighbors,
+            clients,
+            tuning: tuning?,
+            mempool: mempool?,
+            storage: storage?,
+            clock: clock?,
+            rpc: rpc?,
+            metrics: metrics?,
+            filter: filter?,
+        })
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let node = &mut self.node;
+        let paths: [Option<&mut PathBuf>; 4] = [
+            Some(&mut node.data_dir),
+            Some(&mut node.genesis),
+            Some(&mut node.node_key),
+            node.bls_key.as_mut(),
+        ];
+        paths.into_iter().flatten().for_each(|path| *path = folder.join(&*path));
+        if roko_tuning::builtin(&self.tuning.profile).is_none() {
+            self.tuning.profile = folder.join(&self.tuning.profile).display().to_string();
+        }
+    }
+
+    /// The Ethernet address of a peer: the configured one, else the one made from its IP address.
+    #[must_use]
+    pub fn mac_of(&self, ip: &IpAddr) -> Mac {
+        let neighbor = self.neighbors.iter().find(|neighbor| neighbor.ip == *ip);
+        neighbor.map_or_else(|| derived_mac(ip), |neighbor| neighbor.mac)
+    }
+
+    /// The clients as members of the network.
+    #[must_use]
+    pub fn client_entries(&self) -> Vec<ClientEntry> {
+        let entry = |client: &Client| ClientEntry {
+            index: client.index,
+            node_key: client.node_key,
+            endpoint: Endpoint { ip: client.ip, port: client.port },
+        };
+        self.clients.iter().map(entry).collect()
+    }
+
+    /// The text of the tuning profile.
+    pub fn profile_text(&self) -> std::io::Result<String> {
+        match roko_tuning::builtin(&self.tuning.profile) {
+            Some(text) => Ok(text.to_owned()),
+            None => std::fs::read_to_string(&self.tuning.profile),
+        }
+    }
+}

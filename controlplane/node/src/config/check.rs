@@ -1,0 +1,173 @@
+//! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
+
+use super::reader::{ConfigProblem, shown};
+use super::{NodeConfig, NodeKind, PciOrVirtual};
+use crate::accounts::load_bls;
+use roko_peers::{Membership, NodeIdentity};
+use roko_tuning::{BUILTIN, Profile};
+use roko_wire::genesis::{Genesis, NodeKey};
+use std::path::Path;
+
+/// Frames that fit one MiB of DPDK's memory: the default size's 2.7 KiB each, headers of the pool included.
+const FRAMES_PER_MB: u32 = 375;
+
+fn problem(key: impl Into<String>, value: impl Into<toml::Value>, why: impl Into<String>) -> ConfigProblem {
+    ConfigProblem::Value { key: key.into(), value: shown(&value.into()), why: why.into() }
+}
+
+/// Keys that contradict each other.
+pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
+    let node = &config.node;
+    match (node.kind, &node.bls_key) {
+        (NodeKind::Validator, None) => {
+            problems.push(ConfigProblem::Missing { key: "node.bls_key".to_owned(), example: "\"bls.key\"" });
+        }
+        (NodeKind::Full, Some(path)) => problems.push(problem(
+            "node.bls_key",
+            path.display().to_string(),
+            "a full node does not vote: take the key out, or set node.kind = \"validator\"",
+        )),
+        _ => {}
+    }
+    let port = &config.port;
+    if matches!(port.device, PciOrVirtual::Pci(_)) && !port.hugepages {
+        let why = "a PCI device's DMA needs hugepages: set port.hugepages = true";
+        problems.push(problem("port.device", port.device.as_str(), why));
+    }
+    if port.frames > port.memory_mb * FRAMES_PER_MB {
+        let most = port.memory_mb * FRAMES_PER_MB;
+        let why = format!(
+            "port.memory_mb = {} holds about {most} frames: raise it to {}, or lower port.frames",
+            port.memory_mb,
+            port.frames.div_ceil(FRAMES_PER_MB)
+        );
+        problems.push(problem("port.frames", i64::from(port.frames), why));
+    }
+    let mempool = &config.mempool;
+    if mempool.sender_transactions_max > mempool.transactions_max {
+        let most = mempool.sender_transactions_max;
+        let why = format!(
+            "one sender's limit is above mempool.transactions_max: lower it to {}",
+            mempool.transactions_max
+        );
+        problems.push(problem("mempool.sender_transactions_max", i64::from(most), why));
+    }
+    if config.rpc.listen == config.metrics.listen && config.rpc.listen.port() != 0 {
+        let why = "rpc.listen is the same: give each its own port";
+        problems.push(problem("metrics.listen", config.metrics.listen.to_string(), why));
+    }
+    for (index, neighbor) in config.neighbors.iter().enumerate() {
+        if config.neighbors[..index].iter().any(|before| before.ip == neighbor.ip) {
+            let why = "another [[neighbor]] has it: give each address one entry";
+            problems.push(problem(format!("neighbor[{index}].ip"), neighbor.ip.to_string(), why));
+        }
+    }
+}
+
+/// The files that the configuration names: that they are there, can be read, and belong together.
+pub(super) fn files(config: &NodeConfig) -> Vec<ConfigProblem> {
+    let mut problems = Vec::new();
+    let (node, text) = (&config.node, |path: &Path| path.display().to_string());
+    let genesis = read_genesis(&node.genesis, &mut problems);
+    let node_key = NodeIdentity::load(&node.node_key).map(|identity| identity.node_key());
+    let node_key = node_key.map_err(|error| {
+        problems.push(problem("node.node_key", text(&node.node_key), error.to_string()));
+    });
+    let bls_key = node.bls_key.as_ref().map(|path| {
+        load_bls(path).map(|key| key.public_key().to_bytes()).map_err(|error| {
+            problems.push(problem("node.bls_key", text(path), error.to_string()));
+        })
+    });
+    check_data_dir(&node.data_dir, &mut problems);
+    check_profile(config, &mut problems);
+    if let Some(genesis) = genesis {
+        if let Err(error) = Membership::new(&genesis, &config.client_entries(), |at| config.mac_of(&at.ip)) {
+            let why = format!("{error}: change it, or take the entry out");
+            problems.push(problem("client", i64::try_from(config.clients.len()).unwrap_or(0), why));
+        }
+        if let (NodeKind::Validator, Ok(node_key)) = (node.kind, node_key) {
+            check_validator(config, &genesis, &node_key, bls_key.and_then(Result::ok), &mut problems);
+        }
+    }
+    problems
+}
+
+fn read_genesis(path: &Path, problems: &mut Vec<ConfigProblem>) -> Option<Genesis> {
+    let mut note = |why: String| problems.push(problem("node.genesis", path.display().to_string(), why));
+    let text = std::fs::read_to_string(path);
+    let text = text
+        .map_err(|error| note(format!("cannot be read ({error}): name the chain's genesis file")))
+        .ok()?;
+    Genesis::parse(&text)
+        .map_err(|found| {
+            found.iter().for_each(|found| note(format!("{found} (`roko genesis inspect` checks it)")))
+        })
+        .ok()
+}
+
+fn check_data_dir(path: &Path, problems: &mut Vec<ConfigProblem>) {
+    if path.exists() && !path.is_dir() {
+        let why = "is a file: name a folder, which is made when it is not there";
+        problems.push(problem("node.data_dir", path.display().to_string(), why));
+    }
+}
+
+fn check_profile(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
+    let profile = config.tuning.profile.as_str();
+    let mut note = |why: String| problems.push(problem("tuning.profile", profile, why));
+    match config.profile_text() {
+        Err(error) => {
+            let names: Vec<&str> = BUILTIN.iter().map(|(name, _)| *name).collect();
+            note(format!("cannot be read ({error}): name a profile file, or one of {}", names.join(", ")));
+        }
+        Ok(text) => {
+            if let Err(errors) = Profile::parse(&text) {
+                errors.iter().for_each(|error| note(error.to_string()));
+            }
+        }
+    }
+}
+
+/// A validator's keys and address are those that genesis lists.
+fn check_validator(
+    config: &NodeConfig,
+    genesis: &Genesis,
+    node_key: &NodeKey,
+    bls_key: Option<[u8; 48]>,
+    problems: &mut Vec<ConfigProblem>,
+) {
+    let node = &config.node;
+    let Some(index) = genesis.index_of(node_key) else {
+        let why = format!(
+            "its public key {} is no validator's in genesis: use the key of a validator, or set node.kind = \"full\"",
+            hex::encode(node_key.0)
+        );
+        problems.push(problem("node.node_key", node.node_key.display().to_string(), why));
+        return;
+    };
+    let validator = &genesis.validators[index.as_usize()];
+    if let (Some(bls_key), Some(path)) = (bls_key, &node.bls_key)
+        && bls_key != validator.bls_key.0
+    {
+        let why =
+            format!("is not the voting key of validators[{index}] in genesis: use that validator's file");
+        problems.push(problem("node.bls_key", path.display().to_string(), why));
+    }
+    let (want, network) = (&validator.endpoint, &config.network);
+    if network.ip != want.ip {
+        let why = format!("genesis has {} for validators[{index}]: peers send there, so set that", want.ip);
+        problems.push(problem("network.ip", network.ip.to_string(), why));
+    }
+    if network.port != want.port {
+        let why = format!("genesis has {} for validators[{index}]: peers send there, so set that", want.port);
+        problems.push(problem("network.port", i64::from(network.port), why));
+    }
+    let (bound, most) = (config.clock.untraceable_bound_us, genesis.limits.clock_error_bound_us_max);
+    if bound > most {
+        let why = format!(
+            "is above genesis' clock_error_bound_us_max of {most}: this validator would never propose; \
+             discipline the clock and lower the bound"
+        );
+        problems.push(problem("clock.untraceable_bound_us", i64::from(bound), why));
+    }
+}

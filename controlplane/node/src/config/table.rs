@@ -1,0 +1,179 @@
+//! The one table of configuration keys. A row is a field: its documentation, its type, whether it must be given, its
+//! unit and its range. Parsing, defaults, checks, the example file and the structs themselves follow from it.
+
+use super::reader::{Key, Presence, Reader, Section};
+use super::value::{NodeKind, PciOrVirtual, PortKind};
+use Presence::{Default, Optional, Required};
+use core::net::{IpAddr, SocketAddr};
+use roko_wire::genesis::NodeKey;
+use roko_wire::net::Mac;
+use std::path::PathBuf;
+
+/// Turns rows into structs and into [`SECTIONS`]. `table` is `[name]`, given once; `list` is `[[name]]`, once or more.
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $kind:ident $section:ident => $name:ident {
+            $( $(#[doc = $doc:literal])+ $field:ident: $type:ty = $presence:expr, $unit:literal, $range:expr; )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Clone, Debug, PartialEq, Eq)]
+            pub struct $name {
+                $( $(#[doc = $doc])+ pub $field: $type, )+
+            }
+
+            impl $name {
+                const SECTION: Section = Section {
+                    name: stringify!($section),
+                    list: sections!(@is_list $kind),
+                    doc: &[$($section_doc),+],
+                    keys: &[$( Key {
+                        name: stringify!($field),
+                        type_name: <$type as super::value::Value>::TYPE,
+                        unit: $unit,
+                        presence: $presence,
+                        range: $range,
+                        doc: &[$($doc),+],
+                    } ),+],
+                };
+
+                /// Reads the section; what is wrong is noted, and then there is no value.
+                pub(super) fn read(reader: &mut Reader<'_>) -> Option<$name> {
+                    let mut keys = Self::SECTION.keys.iter();
+                    // Every field is read before any is unwrapped, so that every problem is noted.
+                    $( let $field = reader.value::<$type>(keys.next()?); )+
+                    Some($name { $( $field: $field?, )+ })
+                }
+            }
+        )+
+
+        /// Every section, in the example's order.
+        pub(super) const SECTIONS: &[Section] = &[$($name::SECTION),+];
+    };
+    (@is_list table) => { false };
+    (@is_list list) => { true };
+}
+
+/// A number's range.
+const fn range(least: u64, most: u64) -> Option<(u64, u64)> {
+    Some((least, most))
+}
+
+const MILLION: u64 = 1_000_000;
+
+sections! {
+    /// Who this node is and where it keeps its files. Paths are relative to this file.
+    table node => NodeSection {
+        /// Shown in metrics and logs. Change it so that one can tell nodes apart.
+        name: String = Required("\"roko-1\""), "", None;
+        /// "validator" votes and proposes; "full" follows the chain and serves RPC.
+        kind: NodeKind = Required("\"validator\""), "", None;
+        /// Blocks, state and votes. Put it on a disk whose writes survive a power cut.
+        data_dir: PathBuf = Required("\"data\""), "", None;
+        /// The chain's genesis file, the same for every node (`roko genesis new`).
+        genesis: PathBuf = Required("\"genesis.json\""), "", None;
+        /// This node's ed25519 key file (`roko keys new --kind node`).
+        node_key: PathBuf = Required("\"node.key\""), "", None;
+        /// A validator's voting key file (`roko keys new --kind bls`). A full node has none.
+        bls_key: Option<PathBuf> = Optional("\"bls.key\""), "", None;
+    }
+
+    /// The network port that the data plane polls.
+    table port => PortSection {
+        /// "dpdk". Ports inside one process are the devnet's (`roko devnet`).
+        kind: PortKind = Default("\"dpdk\""), "", None;
+        /// A DPDK device: a PCI address ("0000:01:00.0"), or a virtual one with its arguments.
+        device: PciOrVirtual = Required("\"net_af_packet0,iface=eth1\""), "", None;
+        /// Take DPDK's memory from hugepages. Needed with a PCI device: its DMA does not work without them.
+        hugepages: bool = Default("false"), "", None;
+        /// DPDK's memory. Raise it with `frames`.
+        memory_mb: u32 = Default("256"), "MiB", range(64, 1 << 20);
+        /// Frame buffers of the port, received and unsent together..
+        frames: u32 = Default("8192"), "frames", range(1_024, 1 << 20);
+    }
+
+    /// This node's address. A validator's must be its endpoint in genesis.
+    table network => NetworkSection {
+        /// The data plane's own address; the kernel must not answer on it.
+        ip: IpAddr = Required("\"10.77.0.1\""), "", None;
+        /// UDP port of the data plane.
+        port: u16 = Default("7700"), "", range(1, 65_535);
+        /// Ethernet address of frames that this node sends. Default: the device's.
+        mac: Option<Mac> = Optional("\"02:00:0a:4d:00:01\""), "", None;
+    }
+
+    /// Ethernet address of a peer, or of the router on the way to it, as ARP does not exist yet. Without an entry a
+    /// peer's is made from its IPv4 address: 02:00 and its four bytes.
+    list neighbor => Neighbor {
+        /// The peer's address.
+        ip: IpAddr = Required("\"10.77.0.2\""), "", None;
+        /// Where frames for it go.
+        mac: Mac = Required("\"02:00:0a:4d:00:02\""), "", None;
+    }
+
+    /// A client that may send transactions straight to the data plane.
+    list client => Client {
+        /// Its index on the wire; the client is configured with the same.
+        index: u16 = Required("32768"), "", range(0x8000, 0xffff);
+        /// Its ed25519 public key (`roko keys show`).
+        node_key: NodeKey = Required("\"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a\""), "", None;
+        /// Its address.
+        ip: IpAddr = Required("\"10.77.1.1\""), "", None;
+        /// Its UDP port.
+        port: u16 = Required("7701"), "", range(1, 65_535);
+    }
+
+    /// Which stage runs on which core.
+    table tuning => TuningSection {
+        /// A built-in profile's name, or a profile file. Change it with the machine.
+        profile: String = Default("\"devnet-2core\""), "", None;
+    }
+
+    /// Transactions that wait for a block.
+    table mempool => MempoolSection {
+        /// Most of them. Raise it when senders are refused with `pool_full`; each takes about 1 KiB.
+        transactions_max: u32 = Default("65536"), "transactions", range(256, 4 * MILLION);
+        /// Most of one sender. Raise it for an exchange that pays out from one account.
+        sender_transactions_max: u32 = Default("64"), "transactions", range(1, 65_536);
+        /// How long a batch of stamps stays open. Raise it to sign less often, lower it for latency.
+        stamp_flush_us: u32 = Default("500"), "microseconds", range(0, 100_000);
+    }
+
+    /// What is on disk.
+    table storage => StorageSection {
+        /// Size of a file of blocks. Raise it on large disks, so that there are fewer files.
+        segment_mb: u32 = Default("64"), "MiB", range(8, 4_096);
+        /// Size of the journal of own votes; fixed once the data folder is made.
+        journal_mb: u32 = Default("4"), "MiB", range(1, 1_024);
+    }
+
+    /// The host's clock, when no traceable source is there.
+    table clock => ClockSection {
+        /// How far the host's clock may be off: you vouch for it. 10 ms suit NTP over the internet.
+        untraceable_bound_us: u32 = Default("10000"), "microseconds", range(1, 60 * MILLION);
+    }
+
+    /// JSON-RPC over HTTP and WebSocket.
+    table rpc => RpcSection {
+        /// Address and port. Anyone who reaches it may send transactions: keep it local or behind a proxy.
+        listen: SocketAddr = Default("\"127.0.0.1:9944\""), "", None;
+        /// Most open connections. Raise it when clients are turned away.
+        connections_max: u32 = Default("128"), "connections", range(1, 65_536);
+    }
+
+    /// Prometheus metrics and the health page.
+    table metrics => MetricsSection {
+        /// Address and port.
+        listen: SocketAddr = Default("\"127.0.0.1:9615\""), "", None;
+    }
+
+    /// How many frames are taken, before anything is decrypted.
+    table filter => FilterSection {
+        /// From all addresses that are no peer's, together. Raise it when handshakes of new peers are dropped.
+        stranger_frames_per_second: u32 = Default("1000"), "frames per second", range(1, 100 * MILLION);
+        /// From each peer. Lower it when one peer's flood takes a core.
+        known_frames_per_second: u32 = Default("1000000"), "frames per second", range(1, 100 * MILLION);
+    }
+}
