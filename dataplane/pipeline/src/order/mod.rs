@@ -4,6 +4,12 @@
 //! candidates into a block buffer for the builder. What stands below the watermark is stamped anew by this node, in
 //! batches, and not lost.
 
+mod command;
+mod proof;
+
+pub use command::OrderCommand;
+pub use proof::StampProof;
+
 use crate::block_buffer::BlockBuffer;
 use crate::clock::{ClockPage, Received};
 use crate::link::{Seen, StampedFrame, VerifiedTx};
@@ -15,11 +21,11 @@ use arrayvec::ArrayVec;
 use ed25519_zebra::SigningKey;
 use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
 use roko_ring::spsc::{Consumer, Producer};
-use roko_wire::limits::{STAMP_DEPTH_MAX, TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
+use roko_wire::limits::{TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::merkle::Tree;
-use roko_wire::stamp::{SignedRoot, Stamp};
+use roko_wire::stamp::SignedRoot;
 use roko_wire::tx::tie_break;
-use roko_wire::{Address, ChainId, Hash32, NanoMoment, TxId, ValidatorIndex};
+use roko_wire::{ChainId, Hash32, NanoMoment, TxId, ValidatorIndex};
 use std::sync::Arc;
 
 crate::counters!(
@@ -63,109 +69,6 @@ crate::counters!(
         PoolBytes = "pool_bytes",
     }
 );
-
-/// A transaction's stamp, its batch's signed root, and the path between the two: what the pool keeps with it.
-#[derive(Clone, Copy, Debug)]
-pub struct StampProof {
-    /// The stamp.
-    pub stamp: Stamp,
-    /// The signed root of its batch.
-    pub root: SignedRoot,
-    /// The leaf's index in the batch.
-    pub leaf_index: u8,
-    /// It was stamped anew after it came below the watermark.
-    pub late: bool,
-    path_len: u8,
-    path: [Hash32; STAMP_DEPTH_MAX],
-    /// Counts the seeds; tells by which one the tie-break was computed.
-    seed_count: u32,
-}
-
-impl StampProof {
-    fn new(stamp: Stamp, root: SignedRoot, leaf_index: u8, path: &[Hash32], seed_count: u32) -> StampProof {
-        let mut hashes = [Hash32::ZERO; STAMP_DEPTH_MAX];
-        hashes[..path.len()].copy_from_slice(path);
-        let path_len = path.len() as u8;
-        StampProof { stamp, root, leaf_index, late: false, path_len, path: hashes, seed_count }
-    }
-
-    /// The Merkle path from the leaf to the root.
-    #[must_use]
-    pub fn path(&self) -> &[Hash32] {
-        &self.path[..usize::from(self.path_len)]
-    }
-}
-
-/// What the control plane asks of the pool. Commands are executed in the order given.
-#[derive(Clone, Copy, Debug)]
-pub enum OrderCommand {
-    /// Drains candidates into a block buffer, which the builder then delivers. Waits for a free buffer, and the commands
-    /// behind it wait too.
-    Drain {
-        /// Names the block: its transactions are in flight under it.
-        tag: u64,
-        /// Which part of the line.
-        span: Span,
-        /// How much.
-        limits: Limits,
-    },
-    /// Another leader's block holds this transaction.
-    MarkInFlight {
-        /// Names the block.
-        tag: u64,
-        /// The transaction.
-        id: TxId,
-    },
-    /// The block is abandoned.
-    PutBack {
-        /// Names the block.
-        tag: u64,
-    },
-    /// The block is final.
-    Finalize {
-        /// Names the block.
-        tag: u64,
-        /// The control plane's clock.
-        now: NanoMoment,
-    },
-    /// One transaction is final.
-    FinalizeId {
-        /// The transaction.
-        id: TxId,
-        /// Until when it must be remembered.
-        valid_until: NanoMoment,
-        /// The control plane's clock.
-        now: NanoMoment,
-    },
-    /// A drained transaction that its block leaves out after all is pending again, if no other block holds it. Sent
-    /// before the block's tag is finalised, which otherwise makes everything drained under it final.
-    Return {
-        /// The transaction.
-        id: TxId,
-    },
-    /// Removes a transaction.
-    Remove {
-        /// The transaction.
-        id: TxId,
-    },
-    /// Removes a sender's pending transactions below its next nonce by the state.
-    DropBelow {
-        /// The sender.
-        sender: Address,
-        /// Its next nonce.
-        nonce: u64,
-    },
-    /// The parent's watermark: what is below it and not in flight is stamped anew.
-    Watermark {
-        /// The watermark; it only goes up.
-        watermark: NanoMoment,
-    },
-    /// The epoch's seed of the tie-break.
-    Seed {
-        /// The seed.
-        seed: Hash32,
-    },
-}
 
 /// Settings of [`Order`].
 pub struct OrderConfig {
