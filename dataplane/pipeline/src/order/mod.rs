@@ -290,7 +290,8 @@ impl<B: FrameBuf> Order<B> {
         });
         for id in &self.stale {
             if let Some(view) = self.pool.get(id) {
-                let (time, meta) = (view.time, StampProof { seed_count, ..*view.meta });
+                let (time, mut meta) = (view.time, *view.meta);
+                meta.seed_count = seed_count;
                 self.pool.restamp(id, time, tie_break(&self.seed, id), meta);
             }
         }
