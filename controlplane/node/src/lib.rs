@@ -1,1 +1,19 @@
 //! The roko node: command line, configuration, wiring, shutdown.
+//!
+//! [`replica`] decides, [`workers`] wait for pairings and disks, [`chain`] is what genesis fixes, [`observe`] is what the
+//! node shows, and [`cli`] is what a person types.
+#![forbid(unsafe_code)]
+
+pub mod accounts;
+pub mod devnet;
+pub mod api;
+pub mod chain;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod observe;
+pub mod replica;
+pub mod ring_plane;
+pub mod topology;
+pub mod validator;
+pub mod workers;

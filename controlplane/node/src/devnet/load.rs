@@ -1,0 +1,196 @@
+//! The load client: signs transfers and sends them in sealed frames over a port of its own, at times fixed in advance.
+//!
+//! Open loop: what is due at a moment does not depend on how fast earlier transfers were taken, so waiting does not hide
+//! latency. Each account stays with one validator, so that its nonces arrive there in order.
+
+use crate::accounts::AccountKey;
+use crate::chain::Chain;
+use roko_pipeline::client::{ClientError, ClientPort};
+use roko_pipeline::port::Port;
+use roko_time::NodeClock;
+use roko_wire::rules::TRANSFER_GAS;
+use roko_wire::tx::NativeTx;
+use roko_wire::{Address, ChainId};
+use ruint::aliases::U256;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a transfer may wait for its block.
+const WINDOW_NS: u64 = 60_000_000_000;
+/// How far before now a transfer's window begins, for clocks that are behind.
+const WINDOW_BEFORE_NS: u64 = 10_000_000_000;
+/// Longest pause between two rounds of sending.
+const ROUND: Duration = Duration::from_micros(500);
+/// Most transfers sent in one round: what a late wake-up catches up with at once.
+const ROUND_MAX: u64 = 512;
+
+/// An account that sends.
+struct Sender {
+    key: AccountKey,
+    nonce: u64,
+    validator: usize,
+}
+
+/// What a loader needs.
+pub struct LoadPlan {
+    chain_id: ChainId,
+    senders: Vec<Sender>,
+    recipients: Vec<Address>,
+    max_fee: u128,
+    clock: NodeClock,
+}
+
+impl LoadPlan {
+    /// Transfers between the devnet's accounts; their nonces are set by [`Loader::set_nonces`].
+    #[must_use]
+    pub fn new(chain: &Chain, accounts: Vec<AccountKey>, clock: NodeClock) -> LoadPlan {
+        let validators = chain.genesis.validators.len();
+        let recipients = accounts.iter().map(AccountKey::address).collect();
+        let sender = |(place, key)| Sender { key, nonce: 0, validator: place % validators };
+        LoadPlan {
+            chain_id: chain.domain.chain_id,
+            senders: accounts.into_iter().enumerate().map(sender).collect(),
+            recipients,
+            // A hundred times the first base fee: a devnet under load does not price its own client out.
+            max_fee: u128::from(chain.genesis.limits.base_fee_initial) * 100,
+            clock,
+        }
+    }
+}
+
+/// What a loader has done so far; read by any thread.
+#[derive(Debug, Default)]
+pub struct LoadCounts {
+    /// Transfers sent.
+    pub submitted: AtomicU64,
+    /// Times at which the port took no more and the transfers due waited for the next round.
+    pub held_back: AtomicU64,
+}
+
+trait Submit: Send {
+    fn submit(&mut self, to: usize, txs: &[&[u8]]) -> Result<(), ClientError>;
+    fn flush(&mut self) -> bool;
+}
+
+impl<P: Port> Submit for ClientPort<P> {
+    fn submit(&mut self, to: usize, txs: &[&[u8]]) -> Result<(), ClientError> {
+        ClientPort::submit(self, to, txs)
+    }
+    fn flush(&mut self) -> bool {
+        ClientPort::flush(self)
+    }
+}
+
+/// Sends a plan's transfers.
+pub struct Loader {
+    port: Box<dyn Submit>,
+    plan: LoadPlan,
+    next: usize,
+    counts: Arc<LoadCounts>,
+}
+
+impl Loader {
+    pub(super) fn new<P: Port + 'static>(port: ClientPort<P>, plan: LoadPlan) -> Loader
+    where
+        P::Rx: Send,
+        P::Tx: Send,
+        P::Pool: Send,
+    {
+        Loader { port: Box::new(port), plan, next: 0, counts: Arc::default() }
+    }
+
+    /// Where its counts are.
+    #[must_use]
+    pub fn counts(&self) -> Arc<LoadCounts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Takes up the accounts' nonces from the state, for a devnet that goes on.
+    pub fn set_nonces(&mut self, nonce_of: impl Fn(&Address) -> u64) {
+        for sender in &mut self.plan.senders {
+            sender.nonce = nonce_of(&sender.key.address());
+        }
+    }
+
+    /// Sends `rate` transfers a second until `stop` is set or `length` is over.
+    pub fn run(mut self, rate: u64, length: Option<Duration>, stop: &AtomicBool) {
+        let start = Instant::now();
+        let mut sent = 0u64;
+        while rate > 0 && !stop.load(Ordering::Relaxed) {
+            let elapsed = start.elapsed();
+            let over = length.is_some_and(|length| elapsed >= length);
+            let until = length.filter(|_| over).unwrap_or(elapsed);
+            let due = (until.as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
+            if over && sent >= due {
+                break;
+            }
+            sent += self.round((due - sent).min(ROUND_MAX));
+            std::thread::sleep(ROUND);
+        }
+        // What the port has not taken yet is offered for a little longer.
+        for _ in 0..1_000 {
+            if self.port.flush() {
+                break;
+            }
+            std::thread::sleep(ROUND);
+        }
+    }
+
+    /// Signs and sends `count` transfers, those for one validator together. Returns how many were sent.
+    fn round(&mut self, count: u64) -> u64 {
+        let validators = self.plan.senders.iter().map(|sender| sender.validator).max().unwrap_or(0) + 1;
+        let mut due: Vec<Vec<Vec<u8>>> = vec![Vec::new(); validators];
+        for _ in 0..count {
+            let place = self.next % self.plan.senders.len();
+            self.next += 1;
+            let wire = self.transfer(place);
+            due[self.plan.senders[place].validator].push(wire);
+        }
+        let mut sent = 0;
+        for (to, wires) in due.iter().enumerate() {
+            let mut left: Vec<&[u8]> = wires.iter().map(Vec::as_slice).collect();
+            while !left.is_empty() {
+                let taken = match self.port.submit(to, &left) {
+                    Ok(()) => left.len(),
+                    Err(ClientError::Busy { sent }) => {
+                        self.counts.held_back.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(ROUND);
+                        sent
+                    }
+                    // A session's key lasts 2^64 frames and our own transfers are short: neither happens.
+                    Err(ClientError::KeyUsedUp | ClientError::UnknownTarget { .. } | ClientError::TooLarge { .. }) => {
+                        return sent;
+                    }
+                };
+                left.drain(..taken);
+                sent += taken as u64;
+                self.counts.submitted.fetch_add(taken as u64, Ordering::Relaxed);
+            }
+        }
+        sent
+    }
+
+    fn transfer(&mut self, place: usize) -> Vec<u8> {
+        let now = self.plan.clock.now().now;
+        let to = self.plan.recipients[(place + 1) % self.plan.recipients.len()];
+        let sender = &mut self.plan.senders[place];
+        let tx = NativeTx {
+            chain_id: self.plan.chain_id,
+            nonce: sender.nonce,
+            gas_limit: TRANSFER_GAS,
+            max_fee: self.plan.max_fee,
+            max_priority_fee: 1,
+            valid_from: now.saturating_sub(WINDOW_BEFORE_NS),
+            valid_until: now.saturating_add(WINDOW_NS),
+            value: U256::from(1),
+            to: Some(to),
+            input: &[],
+            access_list: &[],
+            access_items: 0,
+            access_keys: 0,
+        };
+        sender.nonce += 1;
+        sender.key.sign(&tx)
+    }
+}

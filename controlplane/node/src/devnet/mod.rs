@@ -1,0 +1,219 @@
+//! A network of validators in one process: their ports are joined by a software switch, a load client offers signed
+//! transfers, and the live view or a report shows what became of them.
+
+pub mod live;
+pub mod load;
+
+pub mod network;
+pub mod report;
+
+use crate::accounts::DevnetGenesis;
+use crate::api::NodeHandle;
+use crate::chain::Chain;
+use crate::topology::Placement;
+use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
+use load::{LoadPlan, Loader};
+use network::Network;
+use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
+use roko_pipeline::client::ClientPort;
+use roko_pipeline::clock::{ClockPage, ClockWords};
+use roko_pipeline::poll::Stage;
+use roko_pipeline::port::Port;
+use roko_ring::seqlock::page;
+use roko_state::file::FileStorage;
+use roko_time::{ClockDriver, NodeClock};
+use roko_wire::genesis::{Endpoint, NodeKey};
+use roko_wire::nano::ClockSource;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How often the clock's map is renewed.
+const CLOCK_INTERVAL: Duration = Duration::from_millis(100);
+/// Index of the load client.
+const CLIENT_INDEX: u16 = roko_peers::membership::CLIENT_INDEX_FIRST;
+
+/// What a devnet is to be.
+pub struct DevnetPlan {
+    /// Genesis, keys and accounts.
+    pub devnet: DevnetGenesis,
+    /// Where each validator's state lives: a folder per validator below it.
+    pub data_dir: PathBuf,
+    /// Which stage runs where.
+    pub placement: Placement,
+    /// Settings of each node.
+    pub options: NodeOptions,
+    /// Declared bound of the host's clock, microseconds.
+    pub clock_bound_us: u32,
+}
+
+/// A devnet that runs.
+pub struct Devnet {
+    /// Each validator's handle, in index order.
+    pub nodes: Vec<Arc<NodeHandle<FileStorage>>>,
+    /// Driver of the ports, as it is shown everywhere.
+    pub port_kind: &'static str,
+    /// The node clock.
+    pub clock: NodeClock,
+    /// When it was started.
+    pub started: Instant,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    _clock_driver: ClockDriver,
+    _network: Box<dyn std::any::Any>,
+}
+
+/// Why a devnet cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum DevnetError {
+    /// The genesis.
+    #[error("the devnet's genesis: {0}")]
+    Chain(#[from] crate::chain::ChainError),
+    /// A validator.
+    #[error("validator {index}: {source}")]
+    Start {
+        /// Which.
+        index: usize,
+        /// Why.
+        source: validator::StartError,
+    },
+    /// The clock.
+    #[error(transparent)]
+    Time(#[from] roko_time::TimeError),
+    /// Keys and peers.
+    #[error(transparent)]
+    Peers(#[from] roko_peers::PeersError),
+    /// Ports.
+    #[error("{0}")]
+    Network(String),
+    /// The operating system.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Devnet {
+    /// Starts a devnet over `network`, whose ports are in validator order, and hands its load client to a loader.
+    pub fn start<N: Network>(plan: DevnetPlan, network: N) -> Result<(Devnet, Loader), DevnetError>
+    where
+        <N::Port as Port>::Pool: Sync + 'static,
+    {
+        let started = Instant::now();
+        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
+        let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
+        let chain = Arc::new(Chain::new(genesis)?);
+        let (clock, clock_driver, clock_page) = start_clock(&chain, clock_bound_us)?;
+        let client = NodeIdentity::from_seed(&client_seed(&chain));
+        let entry = client_entry(&client, &chain);
+        let mac = |endpoint: &Endpoint| roko_peers::membership::derived_mac(&endpoint.ip);
+        let members = Membership::new(&chain.genesis, std::slice::from_ref(&entry), mac)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let network::Parts { ports, client: client_port, switch, enter, kind, keep } =
+            network.build(&members).map_err(DevnetError::Network)?;
+
+        let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];
+        let mut threads = Vec::new();
+        let mut nodes = Vec::new();
+        let keys = node_identities.into_iter().zip(bls_keys);
+        for (index, (port, (identity, bls_key))) in ports.into_iter().zip(keys).enumerate() {
+            let parts = ValidatorParts {
+                chain: Arc::clone(&chain),
+                identity,
+                bls_key,
+                members: &members,
+                port,
+                data_dir: &data_dir.join(format!("validator-{index}")),
+                clock: clock.clone(),
+                clock_page: clock_page.clone(),
+                placement: &placement,
+                options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
+            };
+            let Ready { stages: own, control, handle, .. } =
+                validator::start(parts).map_err(|source| DevnetError::Start { index, source })?;
+            stages.extend(own);
+            nodes.push(handle);
+            let (pin, idle, stop) = (placement.pin_control(), placement.control_idle(), Arc::clone(&stop));
+            threads.push(std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
+                pin();
+                control.run(idle, &stop);
+            })?);
+        }
+        threads.extend(placement.start_polling(stages, &stop, &enter)?);
+        let client_links = client_links(&client, &members, &chain, &data_dir)?;
+        let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
+        let loader = Loader::new(ClientPort::new(client_port, &client_links), loader_plan);
+        let devnet = Devnet {
+            nodes,
+            port_kind: kind,
+            clock,
+            started,
+            stop,
+            threads,
+            _clock_driver: clock_driver,
+            _network: keep,
+        };
+        Ok((devnet, loader))
+    }
+
+    /// Asks everything to stop and waits until the last block is on disk.
+    pub fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has reported it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn client_seed(chain: &Chain) -> [u8; 32] {
+    roko_wire::merkle::leaf(&[b"roko/devnet-client/1", &chain.genesis_hash.0]).0
+}
+
+fn client_entry(client: &NodeIdentity, chain: &Chain) -> ClientEntry {
+    let NodeKey(key) = client.node_key();
+    let last = chain.genesis.validators.len() as u8;
+    ClientEntry {
+        index: CLIENT_INDEX,
+        node_key: NodeKey(key),
+        endpoint: Endpoint { ip: [10, 77, 1, last].into(), port: 7700 },
+    }
+}
+
+fn client_links(
+    client: &NodeIdentity,
+    members: &Membership,
+    chain: &Chain,
+    data_dir: &std::path::Path,
+) -> Result<Vec<roko_pipeline::peer::PeerLink>, DevnetError> {
+    let keys = KeyDeriver::new(client, members, &chain.genesis_hash)?;
+    let slot = members.slot_of_key(&client.node_key())?;
+    let boot = BootStamp::next(&data_dir.join("client-boot"), validator::host_millis())?;
+    let session = SessionId::new(CLIENT_INDEX, boot);
+    let all = links(members, &keys, slot, session);
+    Ok(all.into_iter().map(|(_, _, link)| link).collect())
+}
+
+/// Starts the node clock from the host's, whose bound is what the operator declares.
+pub fn start_clock(chain: &Chain, bound_us: u32) -> Result<(NodeClock, ClockDriver, ClockPage), DevnetError> {
+    let settings = roko_time::map::Settings {
+        source: ClockSource::System,
+        bound_ns_floor: u64::from(bound_us) * 1_000,
+        bound_ns_max: u64::from(chain.genesis.limits.clock_error_bound_us_max) * 1_000,
+        ..roko_time::map::Settings::default()
+    };
+    // The driver publishes into its own page and, by this closure, into the data plane's.
+    let (sender, first) = std::sync::mpsc::channel();
+    let mut writer = None;
+    let publish = move |map: &roko_wire::clock::ClockMap| {
+        let writer = writer.get_or_insert_with(|| {
+            let (writer, reader): (_, ClockPage) = page(ClockWords(*map));
+            let _ = sender.send(reader);
+            writer
+        });
+        writer.write(&ClockWords(*map));
+    };
+    let (clock, driver) = ClockDriver::start(settings, CLOCK_INTERVAL, false, publish)?;
+    let clock_page = first.recv().map_err(|_| roko_time::TimeError::NoRate)?;
+    Ok((clock, driver, clock_page))
+}

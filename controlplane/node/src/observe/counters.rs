@@ -1,0 +1,86 @@
+//! Counters of the control plane: what was refused, and why.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only goes up; read by any thread.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Defines the counters with the label that metrics and reports show for each.
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident: $stage:literal / $label:literal,)*) => {
+        /// What the control plane has refused, postponed or asked for.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$meta])* pub $name: Counter,)*
+        }
+
+        impl Counters {
+            /// Each counter with its stage and label.
+            #[must_use]
+            pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$(($stage, $label, self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Messages that do not parse or that no validator sends to the control plane.
+    bad_messages: "control" / "bad_message",
+    /// Proposals of the wrong leader, chain, signature or justification.
+    bad_proposals: "control" / "bad_proposal",
+    /// Votes and certificates whose signatures do not verify.
+    bad_signatures: "control" / "bad_bls_signature",
+    /// Votes that were late, far ahead, or here already.
+    votes_dropped: "control" / "vote_not_needed",
+    /// Chunks of blocks that are final or far ahead.
+    chunks_dropped: "control" / "chunk_not_needed",
+    /// Chunks that do not belong to their block.
+    bad_chunks: "control" / "bad_chunk",
+    /// Blocks whose payload breaks a rule.
+    invalid_blocks: "control" / "invalid_block",
+    /// Blocks whose time lies outside this node's window.
+    untimely_blocks: "control" / "untimely_block",
+    /// Stamps that this node's own receive time contradicts.
+    stamps_implausible: "control" / "implausible_stamp",
+    /// Own proposals not made because the clock or the disk was not fit.
+    abstained: "control" / "proposal_abstained",
+    /// Own blocks that failed their own check.
+    own_invalid: "control" / "own_block_invalid",
+    /// Questions for blocks beyond a peer's budget.
+    pulls_refused: "control" / "pull_over_budget",
+    /// Blocks asked for.
+    block_pulls: "control" / "block_pulled",
+    /// Commits that met a full disk.
+    disk_full: "store" / "disk_full",
+    /// Broken voting rules, proven.
+    evidence: "control" / "evidence",
+    /// Candidates whose nonce was used already.
+    stale_nonce: "builder" / "stale_nonce",
+    /// Candidates whose predecessor by nonce is missing; they wait.
+    nonce_gap: "builder" / "nonce_gap_waits",
+    /// Candidates that their sender cannot pay.
+    over_balance: "builder" / "over_balance",
+    /// Candidates that were in the drain already.
+    duplicate: "builder" / "duplicate",
+    /// Candidates below the base fee; they wait.
+    fee_below_base: "builder" / "fee_below_base_waits",
+    /// Candidates whose window is over.
+    expired: "builder" / "expired",
+    /// Candidates for a later block.
+    postponed: "builder" / "postponed",
+}

@@ -1,0 +1,151 @@
+//! Finality: blocks go to the store, their transactions leave the mempool, and whoever asked is told.
+
+use super::blocks::{Block, BodyState, Outcome};
+use super::plane::{Plane, PoolCommand};
+use super::{Replica, encode_receipts};
+use roko_consensus::FinalizedBlock;
+use roko_pipeline::spread::SpreadBlock;
+use roko_state::{BlockRecord, CommitBlock};
+use roko_wire::block::Header;
+use roko_wire::codec::{DecodeError, Reader, Sink};
+use roko_wire::vote::Certificate;
+use roko_wire::{BlockId, Height, View};
+use std::sync::Arc;
+
+/// A block on its way to the disk, with what is told when it is there.
+pub(super) struct Committing {
+    pub(super) height: Height,
+    pub(super) header: Header,
+    pub(super) outcome: Arc<Outcome>,
+}
+
+/// What a record keeps beside the block: enough to send it again and to start from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seals {
+    /// The proposer's signature.
+    pub(super) signature: [u8; 64],
+    /// The justification.
+    pub(super) justification: Vec<Certificate>,
+    /// What proves the block final, or certifies it when a child's proof does.
+    pub(super) proof: Vec<Certificate>,
+}
+
+impl Seals {
+    fn write(&self) -> Vec<u8> {
+        let mut out = self.signature.to_vec();
+        for list in [&self.justification, &self.proof] {
+            out.put_u16(list.len() as u16);
+            list.iter().for_each(|certificate| certificate.write(&mut out));
+        }
+        out
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Result<Seals, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let signature = reader.array("proposal signature")?;
+        let mut list = || -> Result<Vec<Certificate>, DecodeError> {
+            let count = reader.u16("certificate count")?;
+            (0..count).map(|_| Certificate::read(&mut reader)).collect()
+        };
+        let (justification, proof) = (list()?, list()?);
+        reader.finish()?;
+        Ok(Seals { signature, justification, proof })
+    }
+}
+
+/// Final blocks by their ids, for peers that lack them.
+pub trait CommittedBlocks: Send {
+    /// The block's record; `None` when it is not here or cannot be read.
+    fn record(&self, id: &BlockId) -> Option<BlockRecord>;
+}
+
+impl<S: roko_state::storage::Storage> CommittedBlocks for roko_state::Reader<S> {
+    fn record(&self, id: &BlockId) -> Option<BlockRecord> {
+        self.block(self.height_of(id)?).ok().flatten()
+    }
+}
+
+impl<P: Plane> Replica<P> {
+    pub(super) fn finalize(&mut self, finalized: &[FinalizedBlock], proof: &[Certificate]) {
+        let now = self.now();
+        let mut justifications: Vec<Vec<Certificate>> =
+            finalized.iter().filter_map(|f| self.blocks.get(&f.block)).map(|b| b.certificates.clone()).collect();
+        justifications.push(proof.to_vec());
+        let mut last_view = View(0);
+        for (place, one) in finalized.iter().enumerate() {
+            let Some((block, outcome)) = self.blocks.finalize(&one.block) else {
+                // The machine makes final only what was found valid here.
+                self.stop(format!("block {} is final but was never executed here", one.block));
+                return;
+            };
+            last_view = one.view;
+            let proof = &justifications[place + 1];
+            self.plane.pool(PoolCommand::Finalize { tag: block.tag });
+            for tx in outcome.txs.iter().filter(|tx| self.seen.get(&tx.id).is_none()) {
+                let valid_until = outcome.time.saturating_add(self.chain.rules.tx.window_ns_max);
+                self.plane.pool(PoolCommand::FinalizeId { id: tx.id, valid_until });
+            }
+            self.observer.note_final(&self.chain, self.own.as_ref(), &block, &outcome, now);
+            self.store.commit(commit_of(&block, &outcome, proof));
+            let committing = Committing { height: outcome.height, header: block.header, outcome };
+            self.committing.push_back((now, committing));
+        }
+        let watermark = self.blocks.last_final().watermark;
+        self.plane.pool(PoolCommand::Watermark(watermark));
+        self.journal.prune(last_view);
+        self.certificates.prune(last_view);
+    }
+
+    /// Everything up to this height is on disk: now it is told.
+    pub(super) fn on_durable(&mut self, height: Height) {
+        while let Some((final_at, committing)) = self.committing.pop_front() {
+            if committing.height > height {
+                self.committing.push_front((final_at, committing));
+                return;
+            }
+            let sync_ns = self.now().nanos_since(final_at);
+            self.observer.publish(&committing.header, &committing.outcome, sync_ns);
+        }
+    }
+
+    /// A final block from the store, in the shape of an open one.
+    pub(super) fn stored_block(&self, id: &BlockId) -> Option<Block> {
+        let record = self.reader.record(id)?;
+        let header = Header::read(&mut Reader::new(&record.header)).ok()?;
+        let seals = Seals::read(&record.certificates).ok()?;
+        let body = SpreadBlock::from_body(*id, header.view, seals.signature, record.body);
+        Some(Block {
+            header,
+            signature: seals.signature,
+            certificates: seals.justification,
+            body: BodyState::Whole(Arc::new(body)),
+            verdict_wanted: false,
+            verdict: None,
+            outcome: None,
+            tag: 0,
+            journaled: true,
+            times: super::blocks::BlockTimes::default(),
+        })
+    }
+}
+
+fn commit_of(block: &Block, outcome: &Outcome, proof: &[Certificate]) -> CommitBlock {
+    let mut header = Vec::with_capacity(Header::BYTES_MIN + 32);
+    block.header.write(&mut header);
+    let seals = Seals {
+        signature: block.signature,
+        justification: block.certificates.clone(),
+        proof: proof.to_vec(),
+    };
+    CommitBlock {
+        height: outcome.height,
+        block_id: outcome.block,
+        header,
+        body: block.body().map(|body| body.body().to_vec()).unwrap_or_default(),
+        certificates: seals.write(),
+        receipts: encode_receipts(&outcome.receipts),
+        tx_ids: outcome.txs.iter().map(|tx| tx.id).collect(),
+        changes: outcome.changes.clone(),
+        expected_root: outcome.tree.root(),
+    }
+}

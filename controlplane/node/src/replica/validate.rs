@@ -1,0 +1,202 @@
+//! The verdict on a block's payload, and its execution while the votes travel.
+
+use super::blocks::{Block, Outcome};
+use super::plane::{Plane, PoolCommand};
+use super::seen::{PlausibleWindow, Seen, StampPlausibility};
+use super::Replica;
+use crate::chain::Chain;
+use roko_consensus::timeliness::{Timeliness, timeliness};
+use roko_consensus::{Event, Verdict};
+use roko_execution::receipt::receipts_root;
+use roko_execution::validity::{self, BlockError, Checked, Parent, Verified};
+use roko_execution::{BlockContext, Executor, StateView, TransferExecutor, base_fee};
+use roko_state::tree::Tree;
+use roko_wire::block::{BodyError, BodyView, Header};
+use roko_wire::stamp::SignedRoot;
+use roko_wire::{Account, Address, BlockId, NanoMoment, TxId};
+use std::sync::Arc;
+
+/// A state tree as execution reads it.
+struct TreeView<'a>(&'a Tree);
+
+impl StateView for TreeView<'_> {
+    fn account(&self, address: &Address) -> Option<Account> {
+        self.0.get(address)
+    }
+}
+
+/// What this node's data plane has verified already.
+struct FirstHand<'a>(&'a Seen);
+
+impl Verified for FirstHand<'_> {
+    fn sender(&self, id: &TxId) -> Option<Address> {
+        self.0.get(id).map(|seen| seen.sender)
+    }
+
+    fn stamp_root(&self, root: &SignedRoot) -> bool {
+        self.0.has_root(root)
+    }
+}
+
+/// Why a payload is invalid.
+#[derive(Debug, thiserror::Error)]
+enum PayloadError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    #[error("{implausible} of {judged} stamps that this node can judge are implausible, more than genesis allows")]
+    Stamps { implausible: u32, judged: u32 },
+}
+
+impl<P: Plane> Replica<P> {
+    pub(super) fn want_verdict(&mut self, id: BlockId) {
+        if let Some(block) = self.blocks.get_mut(&id) {
+            block.verdict_wanted = true;
+            self.validate(id);
+        }
+    }
+
+    /// Finds the verdict when body and parent are at hand, and executes a valid block.
+    pub(super) fn validate(&mut self, id: BlockId) {
+        let Some(block) = self.blocks.get(&id) else { return };
+        let (Some(body), None) = (block.body().map(Arc::clone), block.verdict) else { return };
+        let Some(parent) = self.blocks.outcome(&block.header.parent) else { return };
+        match self.check_payload(block, body.body(), &parent) {
+            Ok(checked) => {
+                let verdict = self.timely(block, parent.time);
+                self.conclude(id, verdict, checked, &parent);
+            }
+            Err(error) => {
+                self.observer.note_invalid_block(&id, &error);
+                self.set_verdict(id, Verdict::Invalid);
+            }
+        }
+    }
+
+    fn check_payload(&self, block: &Block, body: &[u8], parent: &Outcome) -> Result<Checked, PayloadError> {
+        let view = BodyView::access(body)?;
+        let checked = check(&self.chain, &block.header, &view, body.len(), parent, &self.seen)?;
+        let stamps = self.judge_stamps(&view, &checked);
+        if !stamps.is_within(self.chain.genesis.limits.implausible_stamps_permille_max) {
+            return Err(PayloadError::Stamps { implausible: stamps.implausible, judged: stamps.judged });
+        }
+        Ok(checked)
+    }
+
+    fn judge_stamps(&self, view: &BodyView<'_>, checked: &Checked) -> StampPlausibility {
+        let window =
+            PlausibleWindow { delay_ns: self.chain.window.delay_ns, precision_ns: self.chain.window.precision_ns };
+        let mut stamps = StampPlausibility::default();
+        for (entry, tx) in view.entries().zip(&checked.txs) {
+            // Only the very stamp that came with the transaction can be judged; one made anew is of another time.
+            if let Some(seen) = self.seen.get(&tx.id).filter(|seen| seen.stamp == entry.stamp) {
+                stamps.judge(&entry.stamp, seen.received, window);
+            }
+        }
+        self.observer.counters.stamps_implausible.add(stamps.implausible as usize);
+        stamps
+    }
+
+    fn timely(&self, block: &Block, parent_time: NanoMoment) -> Verdict {
+        let header = &block.header;
+        let received = block.times.header.unwrap_or(self.clock.now);
+        let skipped = self.skipped_before(header);
+        match timeliness(header.time, parent_time, received, self.chain.window, skipped) {
+            Timeliness::Timely => Verdict::Valid,
+            Timeliness::NotAboveParent => Verdict::Invalid,
+            Timeliness::TooOld { .. } | Timeliness::TooNew { .. } => {
+                self.observer.counters.untimely_blocks.add(1);
+                Verdict::Untimely
+            }
+        }
+    }
+
+    /// Views skipped between the parent's and the block's.
+    fn skipped_before(&self, header: &Header) -> u64 {
+        let parent_view = match self.blocks.get(&header.parent) {
+            Some(parent) => parent.header.view,
+            None => self.blocks.last_final_view(),
+        };
+        header.view.0.saturating_sub(parent_view.0).saturating_sub(1)
+    }
+
+    /// Executes a valid block and tells the machine. Execution comes first, because the machine's answer may be to build
+    /// on this block at once.
+    fn conclude(&mut self, id: BlockId, verdict: Verdict, checked: Checked, parent: &Outcome) {
+        let now = self.now();
+        let Some(block) = self.blocks.get_mut(&id) else { return };
+        block.times.valid = Some(now);
+        let (header, tag) = (block.header.clone(), block.tag);
+        for tx in &checked.txs {
+            self.plane.pool(PoolCommand::MarkInFlight { tag, id: tx.id });
+        }
+        let outcome = execute(&self.chain, id, &header, checked, parent);
+        if let Some(block) = self.blocks.get_mut(&id) {
+            block.outcome = Some(Arc::new(outcome));
+        }
+        self.set_verdict(id, verdict);
+    }
+
+    fn set_verdict(&mut self, block: BlockId, verdict: Verdict) {
+        if let Some(held) = self.blocks.get_mut(&block) {
+            held.verdict = Some(verdict);
+        }
+        self.feed(Event::Verdict { block, verdict });
+    }
+}
+
+/// Checks a block's payload against its parent's outcome.
+pub(super) fn check(
+    chain: &Chain,
+    header: &Header,
+    body: &BodyView<'_>,
+    body_bytes: usize,
+    parent: &Outcome,
+    seen: &Seen,
+) -> Result<Checked, BlockError> {
+    let tree = TreeView(&parent.tree);
+    let parent = Parent {
+        height: parent.height,
+        watermark: parent.watermark,
+        last_moment: parent.last_moment,
+        state: &tree,
+        state_root: parent.tree.root(),
+        receipts_root: parent.receipts_root,
+        base_fee_next: parent.next_base_fee,
+    };
+    let context =
+        validity::Chain { rules: &chain.rules, epoch_seed: &chain.genesis.seed, node_keys: &chain.node_keys };
+    validity::check(&context, &parent, header, body, body_bytes, &FirstHand(seen))
+}
+
+/// Executes a checked block.
+pub(super) fn execute(chain: &Chain, id: BlockId, header: &Header, checked: Checked, parent: &Outcome) -> Outcome {
+    let context = BlockContext {
+        height: header.height,
+        time: header.time,
+        base_fee: header.base_fee,
+        gas_limit: header.gas_limit,
+        proposer_account: chain.tips_to(header.proposer),
+    };
+    let executed = TransferExecutor.execute(&context, &checked.txs, &TreeView(&parent.tree));
+    Outcome {
+        block: id,
+        height: header.height,
+        time: header.time,
+        watermark: header.watermark,
+        last_moment: checked.last_moment,
+        tree: parent.tree.update(&executed.changes),
+        receipts_root: receipts_root(&executed.receipts),
+        receipts: executed.receipts,
+        changes: executed.changes,
+        txs: checked.txs,
+        gas_used: executed.gas_used,
+        next_base_fee: base_fee::next(
+            header.base_fee,
+            executed.gas_used,
+            header.gas_limit,
+            chain.rules.base_fee_floor,
+        ),
+    }
+}

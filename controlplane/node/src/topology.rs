@@ -1,0 +1,203 @@
+//! The whole node on one page: which stages there are, which rings join them, what a full ring means, and which thread
+//! runs what.
+//!
+//! The profile decides the threads: the same binary runs every stage of every validator on one thread of a laptop, or
+//! one stage a core on a server.
+
+use crate::devnet::network::EnterThread;
+use roko_pipeline::Depths;
+use roko_pipeline::idle::Idle;
+use roko_pipeline::poll::{PollLoop, Stage as PollStage};
+use roko_tuning::{IdleStrategy, Profile, Stage};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// What happens when a ring is full. Each outcome has a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The newest item is dropped and counted.
+    Drop,
+    /// The stage before waits, and says so in its regime.
+    Backpressure,
+    /// The sender is told to come back.
+    Refuse,
+    /// It cannot be full: it holds every item there is.
+    Never,
+}
+
+/// One ring: its name, who writes, who reads, what it holds, and what happens when it is full.
+pub struct RingRow {
+    /// Name in metrics.
+    pub name: &'static str,
+    /// Key of its depth under `[rings]` in a profile.
+    pub depth_key: &'static str,
+    /// From and to.
+    pub way: &'static str,
+    /// What it carries.
+    pub items: &'static str,
+    /// When it is full.
+    pub when_full: WhenFull,
+}
+
+const fn row(
+    name: &'static str,
+    depth_key: &'static str,
+    way: &'static str,
+    items: &'static str,
+    when_full: WhenFull,
+) -> RingRow {
+    RingRow { name, depth_key, way, items, when_full }
+}
+
+use WhenFull::{Backpressure, Drop, Never, Refuse};
+
+/// Every ring of a node, in packet order.
+pub const RINGS: &[RingRow] = &[
+    row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
+    row("filter_decode", "ingress", "filter > decode", "datagrams for this node", Backpressure),
+    row("decode_open", "ingress", "decode > open", "sealed frames of known sessions", Backpressure),
+    row("open_verify", "to_verify", "open > verify", "transactions", Drop),
+    row("open_control", "to_control", "open > control", "votes, certificates, proposals, chunks", Drop),
+    row("inject_verify", "injected", "rpc > verify", "transactions by RPC", Refuse),
+    row("verify_order", "stamped", "verify > order", "verified, stamped transactions", Backpressure),
+    row("verify_spread", "stamped", "verify > spread", "own stamp batches", Drop),
+    row("order_control", "seen", "order > control", "reports of pooled transactions", Drop),
+    row("order_builder", "block_buffers", "order > builder", "drained block buffers", Never),
+    row("builder_control", "block_buffers", "builder > control", "built blocks", Never),
+    row("control_order", "order_commands", "control > order", "mempool commands", Backpressure),
+    row("control_spread", "spread_commands", "control > spread", "messages", Backpressure),
+    row("control_spread_blocks", "spread_blocks", "control > spread", "bodies", Backpressure),
+    row("spread_tx_consensus", "to_tx", "spread > tx", "sealed consensus frames", Backpressure),
+    row("spread_tx_block", "to_tx", "spread > tx", "sealed chunks", Backpressure),
+    row("spread_tx_relay", "to_tx", "spread > tx", "sealed stamp batches", Drop),
+    row("spread_tx_client", "to_tx", "spread > tx", "sealed submissions", Backpressure),
+];
+
+/// Where a node's threads run: a profile, checked against this host.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    profile: Profile,
+    allowed: Vec<usize>,
+}
+
+impl Placement {
+    /// The placement of a profile; `allowed` are the cores that this process may use.
+    #[must_use]
+    pub fn new(profile: Profile, allowed: Vec<usize>) -> Placement {
+        Placement { profile, allowed }
+    }
+
+    /// The profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Ring depths: a key of the profile where it has one, else this node's default for the ring.
+    #[must_use]
+    pub fn depths(&self) -> Depths {
+        let standard = Depths::default();
+        let depth = |key: &str, standard: usize| {
+            self.profile.rings.get(key).map_or(standard, |depth| *depth as usize)
+        };
+        Depths {
+            ingress: depth("ingress", standard.ingress),
+            to_verify: depth("to_verify", standard.to_verify),
+            to_control: depth("to_control", standard.to_control),
+            injected: depth("injected", standard.injected),
+            stamped: depth("stamped", standard.stamped),
+            seen: depth("seen", standard.seen),
+            order_commands: depth("order_commands", standard.order_commands),
+            spread_commands: depth("spread_commands", standard.spread_commands),
+            spread_blocks: depth("spread_blocks", standard.spread_blocks),
+            to_tx: depth("to_tx", standard.to_tx),
+        }
+    }
+
+    /// What poll threads do when no stage has work.
+    #[must_use]
+    pub fn idle(&self) -> Idle {
+        let idle = &self.profile.idle;
+        let sleep_us_max = u32::try_from(idle.sleep_us_max).unwrap_or(u32::MAX);
+        match idle.strategy {
+            IdleStrategy::Spin => Idle::Spin,
+            IdleStrategy::Backoff => Idle::Backoff { spins: idle.spin_iterations, yields: 4, sleep_us_max },
+            IdleStrategy::Park => Idle::Park { sleep_us: sleep_us_max },
+        }
+    }
+
+    /// What control threads do when nothing is due: they never spin a core away from the data plane.
+    #[must_use]
+    pub fn control_idle(&self) -> Idle {
+        Idle::Backoff { spins: 16, yields: 2, sleep_us_max: 100 }
+    }
+
+    /// The core of each stage, in packet order.
+    #[must_use]
+    pub fn cores(&self) -> Vec<(&'static str, Option<u32>)> {
+        let core = |stage: &Stage| {
+            let thread = self.profile.stages.get(stage);
+            let core = thread.and_then(|name| self.profile.threads.get(name)).and_then(|thread| thread.core);
+            (stage.name(), core)
+        };
+        Stage::ALL.iter().map(core).collect()
+    }
+
+    fn pin(&self, core: Option<u32>) -> impl FnOnce() + Send + 'static + use<> {
+        let allowed = self.allowed.clone();
+        move || {
+            // Short sleeps of idle strategies and precise timers; without it the kernel may add 50 us to each.
+            let _ = roko_os::affinity::sharpen_timers();
+            if let Some(core) = core {
+                // The profile was checked against this host; a core that went away since costs speed, not truth.
+                let _ = roko_os::affinity::pin_current_thread(core as usize, &allowed);
+            }
+        }
+    }
+
+    /// Pins the thread that calls it to the control core.
+    pub fn pin_control(&self) -> impl FnOnce() + Send + 'static + use<> {
+        self.pin(self.profile.control.core)
+    }
+
+    /// Pins the thread that calls it to the BLS core.
+    pub fn pin_bls(&self) -> impl FnOnce() + Send + 'static + use<> {
+        self.pin(self.profile.bls.core)
+    }
+
+    /// Pins the thread that calls it to the storage core.
+    pub fn pin_storage(&self) -> impl FnOnce() + Send + 'static + use<> {
+        self.pin(self.profile.storage.core)
+    }
+
+    /// Puts stages on the profile's threads, and starts those. A stage that is no profile's (a devnet's switch) joins
+    /// the thread of rx. `enter` runs on each thread and its result lives as long as the thread polls.
+    pub fn start_polling(
+        &self,
+        stages: Vec<(&'static str, Box<dyn PollStage>)>,
+        stop: &Arc<AtomicBool>,
+        enter: &impl EnterThread,
+    ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
+        let mut groups: Vec<(String, Vec<Box<dyn PollStage>>)> = Vec::new();
+        for (name, stage) in stages {
+            let of = name.parse::<Stage>().unwrap_or(Stage::Rx);
+            let thread = self.profile.stages.get(&of).cloned().unwrap_or_default();
+            match groups.iter_mut().find(|(group, _)| *group == thread) {
+                Some((_, group)) => group.push(stage),
+                None => groups.push((thread, vec![stage])),
+            }
+        }
+        let mut threads = Vec::new();
+        for (name, stages) in groups {
+            let pin = self.pin(self.profile.threads.get(&name).and_then(|thread| thread.core));
+            let (idle, stop, enter) = (self.idle(), Arc::clone(stop), enter.clone());
+            let thread = std::thread::Builder::new().name(format!("poll-{name}")).spawn(move || {
+                pin();
+                let _guard = enter.enter();
+                PollLoop::new(stages, idle, stop).run();
+            })?;
+            threads.push(thread);
+        }
+        Ok(threads)
+    }
+}

@@ -1,0 +1,387 @@
+//! One node put together: data plane, workers, replica and handle. Used by the devnet for each of its validators and by
+//! `roko run` for one.
+
+use crate::api::{DataPlaneView, NodeHandle};
+use crate::chain::{Chain, Own};
+use crate::control::{ControlInput, ControlLoop};
+use crate::observe::Observer;
+use crate::replica::{Parts, Replica, Started};
+use crate::ring_plane::{PlaneRings, RingPlane};
+use crate::topology::Placement;
+use crate::workers::bls::{BlsContext, BlsWorker};
+use crate::workers::journal::{self, Journal};
+use crate::workers::store::Store;
+use roko_consensus::SecretKey;
+use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
+use roko_pipeline::block_buffer::BlockRoom;
+use roko_pipeline::clock::ClockPage;
+use roko_pipeline::filter::{FilterConfig, RateLimit};
+use roko_pipeline::order::OrderConfig;
+use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
+use roko_pipeline::poll::Stage;
+use roko_pipeline::port::Port;
+use roko_pipeline::session::AeadKeys;
+use roko_pipeline::verify::VerifyConfig;
+use roko_pipeline::{DataPlaneConfig, Depths, assemble};
+use roko_ring::mempool::{Config as MempoolConfig, Limits};
+use roko_state::file::{FileStorage, WritePath};
+use roko_state::vote_log::{VoteLog, VoteLogOptions};
+use roko_state::{OpenReport, StateStore, StoreOptions};
+use roko_time::NodeClock;
+use roko_wire::limits::MESSAGE_BYTES_MAX;
+use roko_wire::net::Addresses;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The transmit core and key phase of a node's sessions: one transmit core, the first phase.
+const CORE: u8 = 0;
+const KEY_PHASE: u8 = 0;
+
+/// Settings of a node that are not its chain's.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Name in metrics and in the live view.
+    pub name: String,
+    /// Most transactions of the mempool.
+    pub mempool_transactions_max: usize,
+    /// Most of one sender.
+    pub sender_transactions_max: u32,
+    /// How long a stamp batch stays open, microseconds.
+    pub stamp_flush_us: u32,
+    /// Bytes of a segment of the store.
+    pub segment_bytes: u64,
+    /// Bytes of the journal.
+    pub journal_bytes: u64,
+    /// Frames a second from a stranger's address, and from a peer's.
+    pub stranger_frames_per_second: u32,
+    /// See `stranger_frames_per_second`.
+    pub known_frames_per_second: u32,
+    /// Transactions that can be looked up by id.
+    pub indexed_transactions_max: usize,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        NodeOptions {
+            name: "node".into(),
+            mempool_transactions_max: 65_536,
+            sender_transactions_max: 64,
+            stamp_flush_us: 500,
+            segment_bytes: 64 << 20,
+            journal_bytes: 32 << 20,
+            stranger_frames_per_second: 1_000,
+            known_frames_per_second: 500_000,
+            indexed_transactions_max: 1 << 22,
+        }
+    }
+}
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store.
+    #[error("the state store: {0}")]
+    State(#[from] roko_state::StateError),
+    /// The journal.
+    #[error("the journal: {0}")]
+    Journal(#[from] roko_state::vote_log::VoteLogError),
+    /// A record that this program cannot read.
+    #[error("a record on disk: {0}; use the node version that wrote it, or sync again into a new directory")]
+    Record(#[from] roko_wire::codec::DecodeError),
+    /// Keys and peers.
+    #[error(transparent)]
+    Peers(#[from] roko_peers::PeersError),
+    /// The data plane's settings.
+    #[error(transparent)]
+    Assembly(#[from] roko_pipeline::assembly::AssemblyError),
+    /// The BLS key is not the one that genesis names.
+    #[error("the BLS key is not that of validator {0} in genesis: use the key file that its genesis entry was made from")]
+    BlsKey(u16),
+    /// This node is no validator of the chain.
+    #[error("the node key is not among genesis' validators; only validators run in this version")]
+    NotValidator,
+    /// The operating system.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// What a validator is put together from.
+pub struct ValidatorParts<'a, P: Port> {
+    /// The chain.
+    pub chain: Arc<Chain>,
+    /// Its node key.
+    pub identity: NodeIdentity,
+    /// Its voting key.
+    pub bls_key: SecretKey,
+    /// Who its peers are.
+    pub members: &'a Membership,
+    /// Its port.
+    pub port: P,
+    /// Where its state lives.
+    pub data_dir: &'a Path,
+    /// The node clock.
+    pub clock: NodeClock,
+    /// The same clock as the data plane reads it.
+    pub clock_page: ClockPage,
+    /// Which stage runs where.
+    pub placement: &'a Placement,
+    /// Settings.
+    pub options: NodeOptions,
+}
+
+/// A node that is ready to run.
+pub struct Ready<B> {
+    /// Its stages in packet order.
+    pub stages: Vec<(&'static str, Box<dyn Stage>)>,
+    /// Its control thread's loop.
+    pub control: ControlLoop<B>,
+    /// Its face to services.
+    pub handle: Arc<NodeHandle<FileStorage>>,
+    /// What opening the store found.
+    pub open_report: OpenReport,
+}
+
+/// Derives keys on the poll thread.
+struct Keys(Arc<KeyDeriver>);
+
+impl KeySource for Keys {
+    fn admit(&mut self, session: u64) -> Option<Admission> {
+        let session = SessionId(session);
+        let admitted = self.0.admit(session)?;
+        let keys = self.0.receiving(admitted.slot, session, CORE, KEY_PHASE)?;
+        Some(Admission {
+            peer: PeerIndex(admitted.slot as u16),
+            role: role(admitted.role),
+            generation: admitted.boot.milliseconds(),
+            keys: AeadKeys { key: keys.key, iv: keys.iv },
+        })
+    }
+}
+
+fn role(role: roko_peers::Role) -> Role {
+    match role {
+        roko_peers::Role::Validator(index) => Role::Validator(index),
+        roko_peers::Role::Client => Role::Client,
+    }
+}
+
+/// The links from the peer in `own_slot` to all others.
+#[must_use]
+pub fn links(
+    members: &Membership,
+    keys: &KeyDeriver,
+    own_slot: usize,
+    session: SessionId,
+) -> Vec<(PeerIndex, Role, PeerLink)> {
+    let own = members.peers()[own_slot].endpoint;
+    let to = |(slot, peer): (usize, &roko_peers::Peer)| {
+        let derived = keys.sending(slot, session, CORE, KEY_PHASE)?;
+        let link = PeerLink {
+            addresses: Addresses {
+                source_mac: own.mac,
+                destination_mac: peer.endpoint.mac,
+                source_ip: own.ip,
+                destination_ip: peer.endpoint.ip,
+                source_port: own.port,
+                destination_port: peer.endpoint.port,
+            },
+            session: session.0,
+            core: CORE,
+            key_phase: KEY_PHASE,
+            keys: AeadKeys { key: derived.key, iv: derived.iv },
+        };
+        Some((PeerIndex(slot as u16), role(peer.role), link))
+    };
+    members.peers().iter().enumerate().filter(|(slot, _)| *slot != own_slot).filter_map(to).collect()
+}
+
+/// Milliseconds since 1970 by the host's clock.
+#[must_use]
+pub fn host_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+fn seed() -> u64 {
+    rand::random()
+}
+
+fn data_plane_config(
+    chain: &Chain,
+    identity: &NodeIdentity,
+    own: &roko_peers::Peer,
+    index: roko_wire::ValidatorIndex,
+    members: &Membership,
+    options: &NodeOptions,
+    depths: Depths,
+) -> DataPlaneConfig {
+    let limits = &chain.genesis.limits;
+    let mut mempool = MempoolConfig::for_txs(options.mempool_transactions_max, seed());
+    mempool.sender_txs_max = options.sender_transactions_max;
+    mempool.prefault = true;
+    let rate = |frames_per_second| RateLimit { frames_per_second, burst_frames: frames_per_second.max(64) };
+    DataPlaneConfig {
+        filter: FilterConfig {
+            ip: own.endpoint.ip,
+            port: own.endpoint.port,
+            stranger: rate(options.stranger_frames_per_second),
+            known: rate(options.known_frames_per_second),
+            known_addresses: members.peers().iter().map(|peer| peer.endpoint.ip).collect(),
+        },
+        verify: VerifyConfig {
+            rules: chain.rules.tx,
+            ingress: index,
+            signing_key: *identity.signing_key(),
+            validators: chain.node_keys.clone(),
+            stamp_flush_us: options.stamp_flush_us,
+            messages_per_poll: 4,
+            recent_txs: 65_536,
+        },
+        order: OrderConfig {
+            mempool,
+            chain_id: chain.domain.chain_id,
+            ingress: index,
+            signing_key: *identity.signing_key(),
+            seed: chain.genesis.seed,
+            block_buffers: 4,
+            block_room: BlockRoom {
+                txs: limits.block_txs_max as usize,
+                body_bytes: limits.block_bytes_max as usize,
+            },
+        },
+        peers_max: members.peers().len(),
+        links: Vec::new(),
+        depths,
+        port_clock: None,
+    }
+}
+
+/// Opens the disk, wires the stages and starts the workers of a validator.
+pub fn start<P: Port>(parts: ValidatorParts<'_, P>) -> Result<Ready<P::Buf>, StartError>
+where
+    P::Pool: Sync + 'static,
+{
+    let ValidatorParts { chain, identity, bls_key, members, port, data_dir, clock, clock_page, placement, options } =
+        parts;
+    let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
+    if bls_key.public_key().to_bytes() != chain.genesis.validators[index.as_usize()].bls_key.0 {
+        return Err(StartError::BlsKey(index.0));
+    }
+    std::fs::create_dir_all(data_dir)?;
+    let boot = BootStamp::next(&data_dir.join("boot"), host_millis())?;
+    let keys = Arc::new(KeyDeriver::new(&identity, members, &chain.genesis_hash)?);
+    let own_slot = members.slot_of_key(&identity.node_key())?;
+    let session = SessionId::new(index.0, boot);
+    let own_peer = members.peers()[own_slot];
+    let mut config =
+        data_plane_config(&chain, &identity, &own_peer, index, members, &options, placement.depths());
+    config.links = links(members, &keys, own_slot, session);
+    let memory = mempool_memory(&config.order.mempool);
+    let capacity = config.order.mempool.txs_max() as u32;
+    let limits = Limits {
+        txs: chain.rules.txs_max,
+        bytes: chain.rules.body_bytes_max,
+        gas: chain.rules.gas_limit,
+    };
+    let plane = assemble(port, config, Box::new(Keys(keys)), clock_page)?;
+    let control = plane.control;
+    let disk = Disk::open(&chain, data_dir, &options)?;
+    let observer = Arc::new(Observer::new(options.name.clone(), Some(data_dir.join("evidence"))));
+    let order_metrics = control
+        .metrics
+        .iter()
+        .find(|stage| stage.stage() == "order")
+        .map(Arc::clone)
+        .ok_or_else(|| std::io::Error::other("the data plane has no order stage"))?;
+    let view = DataPlaneView {
+        stages: control.metrics,
+        rings: control.gauges,
+        port_kind: control.port_kind,
+        mempool_capacity: capacity,
+        mempool_memory_bytes: memory,
+        cores: placement.cores(),
+    };
+    let mut injector = control.injector;
+    let handle = Arc::new(NodeHandle::new(
+        Arc::clone(&chain),
+        Some(index),
+        Arc::clone(&observer),
+        clock.clone(),
+        view,
+        disk.store.reader(),
+        Box::new(move |wire, received| injector.submit(wire, received)),
+    ));
+    let rings = PlaneRings {
+        order: control.order,
+        spread: control.spread,
+        blocks: control.blocks,
+        returned: control.returned,
+        builder: control.builder,
+    };
+    let own = Own { index, node_key: *identity.signing_key() };
+    let bls = BlsContext {
+        domain: chain.domain,
+        set: Arc::clone(&chain.set),
+        quorums: chain.quorums,
+        key: Some((bls_key, index)),
+    };
+    let reader = disk.store.reader();
+    let parts = Parts {
+        chain,
+        own: Some(own),
+        bls: BlsWorker::spawn(bls, placement.pin_bls())?,
+        journal: Journal::spawn(disk.log, disk.recovered, placement.pin_storage())?,
+        store: Store::spawn(disk.store, placement.pin_storage())?,
+        reader: Box::new(reader),
+        plane: RingPlane::new(rings, limits),
+        observer: Arc::clone(&observer),
+        clock: clock.now(),
+    };
+    let control_loop = ControlLoop {
+        replica: Replica::new(parts, disk.started),
+        input: ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics },
+        clock,
+        observer,
+    };
+    Ok(Ready { stages: plane.stages, control: control_loop, handle, open_report: disk.report })
+}
+
+/// Memory that a pool of this size takes: its slots, and what an entry's indices and proof take.
+fn mempool_memory(config: &MempoolConfig) -> u64 {
+    let slots: usize = config.classes.iter().map(|class| class.slot_bytes * class.slots).sum();
+    let entry = size_of::<roko_pipeline::order::StampProof>() + 256;
+    (slots + config.txs_max() * entry + config.remembered_max * 64) as u64
+}
+
+/// What a node finds on its disk.
+struct Disk {
+    store: StateStore<FileStorage>,
+    report: OpenReport,
+    log: VoteLog<FileStorage>,
+    recovered: std::collections::VecDeque<(u64, roko_wire::View)>,
+    started: Started,
+}
+
+impl Disk {
+    fn open(chain: &Chain, data_dir: &Path, options: &NodeOptions) -> Result<Disk, StartError> {
+        let storage = FileStorage::open(data_dir, WritePath::Best)?;
+        let store_options = StoreOptions {
+            segment_bytes: options.segment_bytes,
+            indexed_transactions_max: options.indexed_transactions_max,
+            ..StoreOptions::default()
+        };
+        let accounts = chain.genesis_accounts();
+        let (store, report) =
+            StateStore::open_with(storage.clone(), &accounts, chain.genesis_block, store_options)?;
+        let (log, log_report) = VoteLog::open(&storage, VoteLogOptions { bytes: options.journal_bytes })?;
+        let journaled = journal::read(&log.recover()?)?;
+        let recovered =
+            journaled.views.iter().enumerate().map(|(at, view)| (log_report.first + at as u64, *view)).collect();
+        let last = store.last();
+        let record = if last.height.0 == 0 { None } else { store.block(last.height)? };
+        let started = Started::read(chain, store.snapshot(), record.as_ref(), journaled)?;
+        Ok(Disk { store, report, log, recovered, started })
+    }
+}
+
+const _: () = assert!(MESSAGE_BYTES_MAX < 2_048, "a message fits an mbuf");

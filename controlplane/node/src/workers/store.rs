@@ -1,0 +1,120 @@
+//! The store's thread: commits final blocks, several with one sync when they come faster than the disk.
+//!
+//! A full disk loses nothing: the blocks wait here, the control thread is told so and stops voting, and the commit is
+//! tried again until there is room.
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use roko_state::storage::Storage;
+use roko_state::{CommitBlock, StateError, StateStore};
+use roko_wire::Height;
+use std::time::Duration;
+
+/// Blocks that may wait for the disk before the control thread is held up.
+const QUEUE: usize = 1_024;
+/// Most blocks of one sync.
+const BATCH_MAX: usize = 64;
+/// How long to wait before a full disk is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What the store's thread reports.
+#[derive(Debug)]
+pub enum StoreDone {
+    /// Everything up to this height is durable.
+    Durable(Height),
+    /// The disk is full; the commit is tried again.
+    NoSpace(String),
+    /// The store is closed to commits; the node must stop.
+    Failed(String),
+}
+
+/// The control thread's ends of the store. Dropping it writes a last checkpoint and ends the thread.
+pub struct Store {
+    jobs: Option<Sender<CommitBlock>>,
+    done: Receiver<StoreDone>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Store {
+    /// Starts the store's thread. `start` is called first on it, to name and pin it.
+    pub fn spawn<S: Storage>(
+        store: StateStore<S>,
+        start: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Store> {
+        let (jobs, jobs_in) = bounded(QUEUE);
+        let (done_out, done) = bounded(QUEUE);
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
+            start();
+            run(store, &jobs_in, &done_out);
+        })?;
+        Ok(Store { jobs: Some(jobs), done, thread: Some(thread) })
+    }
+
+    /// Queues a block. Waits when the disk is a thousand blocks behind: a final block is never dropped.
+    pub fn commit(&self, block: CommitBlock) {
+        if let Some(jobs) = &self.jobs {
+            // A thread that has ended has said why.
+            let _ = jobs.send(block);
+        }
+    }
+
+    /// The next report.
+    #[must_use]
+    pub fn poll(&self) -> Option<StoreDone> {
+        self.done.try_recv().ok()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // The thread may wait to report; nobody reads any more.
+            while !thread.is_finished() {
+                self.done.try_iter().for_each(drop);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run<S: Storage>(mut store: StateStore<S>, jobs: &Receiver<CommitBlock>, done: &Sender<StoreDone>) {
+    loop {
+        let first = match jobs.recv_timeout(RETRY) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                // Nothing to do: a good time for checkpoints and the next segment. A failure shows at the next commit.
+                let _ = store.maintain();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let mut batch = vec![first];
+        batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
+        if !commit(&mut store, &batch, done) {
+            return;
+        }
+        let _ = store.maintain();
+    }
+    let _ = store.close();
+}
+
+/// Commits until it works; false when the store or the control thread is gone.
+fn commit<S: Storage>(store: &mut StateStore<S>, batch: &[CommitBlock], done: &Sender<StoreDone>) -> bool {
+    loop {
+        let report = match store.commit_batch(batch) {
+            Ok(_) => {
+                let height = batch.last().map_or(Height(0), |block| block.height);
+                return done.send(StoreDone::Durable(height)).is_ok();
+            }
+            Err(error @ StateError::NoSpace { .. }) => StoreDone::NoSpace(error.to_string()),
+            Err(error) => {
+                let _ = done.send(StoreDone::Failed(error.to_string()));
+                return false;
+            }
+        };
+        // A full report queue already says that the disk is full.
+        let _ = done.try_send(report);
+        std::thread::sleep(RETRY);
+    }
+}
