@@ -76,9 +76,10 @@ pub(super) fn write_new(path: &Path, text: &str) -> CliResult {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            CliError(format!("{} exists and is not overwritten: move it away, or name another", path.display()))
-        }
+        std::io::ErrorKind::AlreadyExists => CliError(format!(
+            "{} exists and is not overwritten: move it away, or name another",
+            path.display()
+        )),
         _ => CliError::with(format!("{} cannot be written", path.display()), error),
     })
 }

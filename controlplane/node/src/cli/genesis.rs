@@ -252,7 +252,9 @@ mod tests {
         let genesis = read(&at.join("genesis.json")).unwrap();
         let rich = load_account(&at.join("accounts/account-2.key")).unwrap();
         assert_eq!(genesis.balances[1].address, rich.address());
-        for says in [genesis.hash().to_string().as_str(), "at least 3 of 4", "supply              2000000 ROKO"] {
+        for says in
+            [genesis.hash().to_string().as_str(), "at least 3 of 4", "supply              2000000 ROKO"]
+        {
             assert!(text.contains(says), "{says}\n{text}");
         }
         let refusal = make(&new(folder.path(), 4, Preset::Balanced)).unwrap_err().to_string();
@@ -272,7 +274,10 @@ mod tests {
     fn a_seed_gives_the_same_keys_and_json_says_what_text_says() {
         let folder = tempfile::tempdir().unwrap();
         let seeded = |name: &str| {
-            let new = NewGenesis { seed: Some("x".to_owned()), ..new(&folder.path().join(name), 4, Preset::Classic) };
+            let new = NewGenesis {
+                seed: Some("x".to_owned()),
+                ..new(&folder.path().join(name), 4, Preset::Classic)
+            };
             make(&new).unwrap();
             read(&new.output.join("genesis.json")).unwrap()
         };

@@ -89,7 +89,9 @@ fn words(error: impl core::fmt::Display) -> CliError {
 
 fn make(new: &NewKey) -> Result<String, CliError> {
     if new.scheme.is_some() && new.kind != Kind::Account {
-        return Err(CliError("--scheme is for accounts: node keys are ed25519, voting keys BLS12-381".to_owned()));
+        return Err(CliError(
+            "--scheme is for accounts: node keys are ed25519, voting keys BLS12-381".to_owned(),
+        ));
     }
     let name = match new.kind {
         Kind::Node => "node.key",
@@ -139,7 +141,9 @@ fn make_validator(folder: &Path) -> Result<String, CliError> {
         let path = folder.join(name);
         if path.exists() {
             let path = path.display();
-            return Err(CliError(format!("{path} exists and a key is never overwritten: name another folder")));
+            return Err(CliError(format!(
+                "{path} exists and a key is never overwritten: name another folder"
+            )));
         }
     }
     let public = [
@@ -149,7 +153,10 @@ fn make_validator(folder: &Path) -> Result<String, CliError> {
     ];
     let lines: Vec<String> = public.iter().map(describe).collect();
     let folder = folder.display();
-    Ok(format!("{}\nsecrets in {folder}: keep withdrawal.key offline, the node never reads it", lines.join("\n")))
+    Ok(format!(
+        "{}\nsecrets in {folder}: keep withdrawal.key offline, the node never reads it",
+        lines.join("\n")
+    ))
 }
 
 /// The public part in words.
@@ -183,7 +190,8 @@ mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
             let public = KeyFile::read(&path).unwrap();
             assert!(text.contains(&describe(&public)), "{name}");
-            let file: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+            let file: serde_json::Value =
+                serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
             let secret = file["secret"].as_str().unwrap();
             assert_eq!(secret.len(), 64);
             assert!(!text.contains(secret) && !to_json(&public).contains(secret), "{name}");

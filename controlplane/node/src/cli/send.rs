@@ -83,7 +83,9 @@ pub(super) async fn connect(url: &str) -> Result<WsClient, CliError> {
     };
     let builder = WsClientBuilder::default().max_concurrent_requests(65_536);
     builder.build(&url).await.map_err(|error| {
-        CliError(format!("{url} does not answer ({error}): is the node running, and is its rpc.listen that address?"))
+        CliError(format!(
+            "{url} does not answer ({error}): is the node running, and is its rpc.listen that address?"
+        ))
     })
 }
 
@@ -161,7 +163,10 @@ async fn submit(client: &WsClient, signed: &SignedTransfer) -> CliResult {
     if id == signed.id {
         return Ok(());
     }
-    Err(CliError(format!("the node calls it {id}, this program {}: their versions do not fit together", signed.id)))
+    Err(CliError(format!(
+        "the node calls it {id}, this program {}: their versions do not fit together",
+        signed.id
+    )))
 }
 
 /// Waits for the block; asks from time to time too, as a slow subscriber misses blocks.
@@ -173,7 +178,9 @@ async fn wait_final(
     loop {
         let noticed = tokio::time::timeout(POLL, blocks.next()).await;
         if let Ok(None) = noticed {
-            return Err(CliError("the node closed the connection: ask another node what became of it".to_owned()));
+            return Err(CliError(
+                "the node closed the connection: ask another node what became of it".to_owned(),
+            ));
         }
         if let Ok(Some(Ok(FinalBlockNotice::Block { block }))) = &noticed
             && !block.transactions.contains(&id)
