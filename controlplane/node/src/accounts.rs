@@ -11,8 +11,8 @@ mod tests;
 
 pub use amount::{AmountError, format_roko, parse_roko};
 pub use devnet::{
-    DEVNET_ACCOUNT_ROKO, DEVNET_CHAIN_ID, DEVNET_PORT, DevnetGenesis, devnet_account, devnet_genesis,
-    devnet_ip,
+    DEVNET_ACCOUNT_ROKO, DEVNET_CHAIN_ID, DEVNET_PORT, DEVNET_SEED, DevnetGenesis, devnet_account,
+    devnet_genesis, devnet_ip,
 };
 pub use files::{KeyFile, create_private, load_account, load_bls, save_account, save_bls};
 
@@ -96,7 +96,7 @@ impl Scheme {
 }
 
 enum Signer {
-    Ed25519(SigningKey),
+    Ed25519(Box<SigningKey>),
     Secp256k1(Box<k256::ecdsa::SigningKey>),
 }
 
@@ -142,7 +142,7 @@ impl AccountKey {
             Scheme::Ed25519 => {
                 let key = SigningKey::from(*secret);
                 let public: [u8; 32] = VerificationKey::from(&key).into();
-                (Signer::Ed25519(key), address_of_ed25519(&public))
+                (Signer::Ed25519(Box::new(key)), address_of_ed25519(&public))
             }
             Scheme::Secp256k1 => {
                 let key = k256::ecdsa::SigningKey::from_slice(secret).ok()?;

@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 
 /// Chain of a devnet that names no other.
 pub const DEVNET_CHAIN_ID: ChainId = ChainId(7_700);
+/// Seed of a devnet that names no other. It is no secret: a devnet guards nothing.
+pub const DEVNET_SEED: &str = "roko devnet";
 /// UDP port of every devnet validator; each has its own address.
 pub const DEVNET_PORT: u16 = 7_700;
 /// What each account of a devnet has at height 0, whole ROKO.

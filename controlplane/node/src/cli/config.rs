@@ -88,6 +88,42 @@ pub(super) fn write_new(path: &Path, text: &str) -> CliResult {
 mod tests {
     use super::*;
 
+    /// Every command below this one that a person can type, with its words.
+    fn commands(command: &clap::Command, words: &str, out: &mut Vec<(String, clap::Command)>) {
+        for inner in command.get_subcommands() {
+            let words = format!("{words} {}", inner.get_name());
+            match inner.has_subcommands() {
+                true => commands(inner, &words, out),
+                false => out.push((words, inner.clone())),
+            }
+        }
+    }
+
+    #[test]
+    fn every_help_text_teaches_by_example() {
+        use crate::cli::{genesis::GenesisCommand, keys::KeysCommand, load::LoadArgs, send::SendArgs};
+        use clap::{Args, Command};
+        let part = |name: &'static str| Command::new(name);
+        let root = part("roko")
+            .subcommand(ConfigCommand::augment_subcommands(part("config")))
+            .subcommand(KeysCommand::augment_subcommands(part("keys")))
+            .subcommand(GenesisCommand::augment_subcommands(part("genesis")))
+            .subcommand(SendArgs::augment_args(part("send")))
+            .subcommand(LoadArgs::augment_args(part("load")));
+        root.clone().debug_assert();
+        let mut all = Vec::new();
+        commands(&root, "roko", &mut all);
+        assert_eq!(all.len(), 9);
+        for (words, command) in &mut all {
+            let help = command.render_long_help().to_string();
+            let example = help.lines().any(|line| line.trim_start().starts_with(words.as_str()));
+            assert!(example && help.contains("Examples:"), "{words}:\n{help}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{words} {}", argument.get_id());
+            }
+        }
+    }
+
     #[test]
     fn a_bad_file_lists_every_problem_and_an_example_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
