@@ -1,6 +1,6 @@
 //! A node's configuration: `node.toml`.
 //!
-//! [`table`] is the one list of keys; structs, defaults, checks and the example file follow from it. Everything that is
+//! `table` is the one list of keys; structs, defaults, checks and the example file follow from it. Everything that is
 //! wrong with a file is reported at once, and before any hardware is touched. `config.port.memory_mb` is the key
 //! `port.memory_mb`.
 

@@ -2,7 +2,7 @@
 //!
 //! The load is open: when each transfer is due is fixed in advance by the rate, and its latency counts from then, not
 //! from when a slow node let it go. So a node that stalls shows the stall in every percentile it touches (no
-//! coordinated omission). [`board`] keeps the books, [`offer`] talks to the nodes, [`report`] says what came out.
+//! coordinated omission). `board` keeps the books, `offer` talks to the nodes, `report` says what came out.
 
 mod board;
 mod offer;
