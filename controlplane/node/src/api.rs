@@ -8,8 +8,8 @@ use roko_pipeline::inject::InjectError;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
 use roko_ring::spsc::Gauge;
 use roko_services::api::{
-    AccountInfo, BlockInfo, BlockSelector, ConsensusTime, MempoolStats, NodeApi, Outcome, Placement, QueueStats,
-    Refused, RingStats, StampInfo, Status, TransactionInfo,
+    AccountInfo, BlockInfo, BlockSelector, ConsensusTime, MempoolStats, NodeApi, Outcome, Placement,
+    QueueStats, Refused, RingStats, StampInfo, Status, TransactionInfo,
 };
 use roko_services::metrics::{Direction, DropCount, MessageCount, MetricsSnapshot, RegimeTime};
 use roko_services::{RefusalReason, SubmitError};
@@ -125,7 +125,9 @@ impl<S: Storage> NodeHandle<S> {
         let signed = match parse(raw).map_err(|error| SubmitError::Malformed { detail: error.to_string() })? {
             ParsedTx::Native(signed) => signed,
             ParsedTx::Ethereum(_) => {
-                return Err(SubmitError::Unsupported { what: "Ethereum transactions yet: sign a native one".into() });
+                return Err(SubmitError::Unsupported {
+                    what: "Ethereum transactions yet: sign a native one".into(),
+                });
             }
         };
         let reading = self.clock.now();
@@ -250,7 +252,9 @@ impl<S: Storage> NodeHandle<S> {
                 .collect::<Vec<_>>()
         };
         let mut all: Vec<DropCount> = self.data_plane.stages.iter().flat_map(of_stage).collect();
-        for (stage, reason, count) in self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0) {
+        for (stage, reason, count) in
+            self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
+        {
             all.push(DropCount { stage: stage.into(), reason: reason.into(), count });
         }
         all
@@ -263,7 +267,7 @@ impl<S: Storage> NodeHandle<S> {
         for (place, stage) in self.data_plane.stages.iter().enumerate() {
             for regime in regimes {
                 let ticks = u128::from(stage.regime_ticks(regime));
-                let time_ns = (ticks * u128::from(per_tick) >> 32) as u64;
+                let time_ns = ((ticks * u128::from(per_tick)) >> 32) as u64;
                 let name = format!("{}:{}", stage.stage(), REGIME_LABELS[regime as usize]);
                 let core = self.data_plane.cores.get(place).and_then(|(_, core)| *core).unwrap_or(0);
                 out.push(RegimeTime { core, regime: name.into(), time_ns });

@@ -62,8 +62,8 @@ impl Chain {
         let mut node_keys = Vec::new();
         for (index, validator) in genesis.validators.iter().enumerate() {
             let bad = |field, why: String| ChainError::Key { index, field, why };
-            let public_key =
-                PublicKey::from_bytes(&validator.bls_key.0).map_err(|error| bad("bls_key", error.to_string()))?;
+            let public_key = PublicKey::from_bytes(&validator.bls_key.0)
+                .map_err(|error| bad("bls_key", error.to_string()))?;
             bls::verify_possession(&public_key, &validator.bls_proof.0)
                 .map_err(|error| bad("bls_proof", error.to_string()))?;
             let node_key = VerificationKey::try_from(validator.node_key.0)

@@ -4,8 +4,8 @@ use crate::observe::Observer;
 use crate::replica::Replica;
 use crate::replica::seen::SeenTx;
 use crate::ring_plane::RingPlane;
+use crate::wake::Waker;
 use roko_pipeline::block_buffer::BlockBuffer;
-use roko_pipeline::idle::{Idle, Idler};
 use roko_pipeline::link::{ControlFrame, Seen};
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::peer::Role;
@@ -14,6 +14,7 @@ use roko_ring::spsc::Consumer;
 use roko_time::NodeClock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Messages, and reports of pooled transactions, taken in one turn: bounds how long a timer waits.
 const FRAMES_PER_TURN: usize = 64;
@@ -41,17 +42,22 @@ pub struct ControlLoop<B> {
     pub clock: NodeClock,
     /// What it shows.
     pub observer: Arc<Observer>,
+    /// Wakes it.
+    pub waker: Arc<Waker>,
 }
+
+/// Longest park: bounds how late a change of the pool's level and the stop flag are seen.
+const PARK_MAX: Duration = Duration::from_millis(2);
 
 impl<B: FrameBuf> ControlLoop<B> {
     /// Runs until `stop` is set. A replica that has stopped for good stays, so that its state can be read.
-    pub fn run(mut self, idle: Idle, stop: &AtomicBool) {
-        let mut idler = Idler::new(idle);
+    pub fn run(mut self, stop: &AtomicBool) {
+        self.waker.adopt_current();
         while !stop.load(Ordering::Relaxed) {
-            if self.turn() {
-                idler.reset();
-            } else {
-                idler.idle();
+            if !self.turn() {
+                let longest = self.replica.idle_ns().map_or(PARK_MAX, Duration::from_nanos).min(PARK_MAX);
+                let input = &self.input;
+                self.waker.park(longest, || !input.frames.is_empty() || !input.built.is_empty());
             }
         }
     }

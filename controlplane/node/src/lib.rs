@@ -5,15 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
-pub mod devnet;
 pub mod api;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod devnet;
 pub mod observe;
 pub mod replica;
 pub mod ring_plane;
 pub mod topology;
 pub mod validator;
+pub mod wake;
 pub mod workers;

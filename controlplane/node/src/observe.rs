@@ -79,8 +79,10 @@ pub struct Progress {
     pub final_ids: VecDeque<BlockId>,
     /// Height of the first of `final_ids`.
     pub final_ids_from: u64,
-    /// Base fees burned since the start.
+    /// Base fees burned since the start, by blocks on disk.
     pub burned: U256,
+    /// The last block that `burned` counts.
+    pub burned_height: Height,
     /// Sum of all balances at the start.
     pub supply_at_start: U256,
     last_block_time: Option<NanoMoment>,
@@ -138,6 +140,7 @@ impl Observer {
         *self.start.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(outcome.clone()));
         let mut progress = lock(&self.progress);
         progress.final_ids_from = outcome.height.0 + 1;
+        progress.burned_height = outcome.height;
         progress.supply_at_start =
             outcome.tree.iter().fold(U256::ZERO, |sum, (_, account)| sum.saturating_add(account.balance));
     }
@@ -186,12 +189,11 @@ impl Observer {
         *lock(&self.problem) = problem;
     }
 
-    /// Base fees burned since the start, by the last durable block; `None` when blocks above it are final already.
+    /// Base fees burned from the start up to the block at `height`; `None` when it is not the last one on disk.
     #[must_use]
     pub fn burned_at(&self, height: Height) -> Option<U256> {
         let progress = lock(&self.progress);
-        let last = progress.final_ids_from + progress.final_ids.len() as u64;
-        (last == height.0 + 1).then_some(progress.burned)
+        (progress.burned_height == height).then_some(progress.burned)
     }
 
     /// Sum of all balances when the node started.
@@ -261,8 +263,6 @@ impl Observer {
         let mut progress = lock(&self.progress);
         progress.blocks_final += 1;
         progress.transactions_final += outcome.txs.len() as u64;
-        // Both factors are far below 2^128 (see the base fee's derivation), so their product fits.
-        progress.burned += U256::from(block.header.base_fee) * U256::from(outcome.gas_used);
         let before = progress.last_block_time.replace(outcome.time);
         if let Some(before) = before {
             progress.block_time.record(outcome.time.nanos_since(before));
@@ -287,9 +287,16 @@ impl Observer {
 
     /// A block is on disk: it may be told.
     pub fn publish(&self, header: &Header, outcome: &Arc<Outcome>, sync_ns: u64) {
-        lock(&self.progress).commit_sync.record(sync_ns);
+        {
+            let mut progress = lock(&self.progress);
+            progress.commit_sync.record(sync_ns);
+            // Both factors are far below 2^128 (see the base fee's derivation), so their product fits.
+            progress.burned += U256::from(header.base_fee) * U256::from(outcome.gas_used);
+            progress.burned_height = outcome.height;
+        }
         self.durable_height.store(outcome.height.0, Ordering::Relaxed);
-        *self.tip.write().unwrap_or_else(PoisonError::into_inner) = Some((header.clone(), Arc::clone(outcome)));
+        *self.tip.write().unwrap_or_else(PoisonError::into_inner) =
+            Some((header.clone(), Arc::clone(outcome)));
         // Without subscribers there is nobody to tell.
         if self.final_blocks.receiver_count() > 0 {
             let _ = self.final_blocks.send(Arc::new(block_info(header, outcome)));

@@ -25,11 +25,11 @@ use crate::workers::store::{Store, StoreDone};
 use assembly::EarlyChunks;
 use blocks::Blocks;
 use certificates::Certificates;
+use finalize::CommittedBlocks;
 use plane::Plane;
 use roko_consensus::collector::VoteCollector;
 use roko_consensus::machine::Machine;
 use roko_consensus::{Action, Event, VerifiedVote};
-use finalize::CommittedBlocks;
 use roko_wire::chunk::Propose;
 use roko_wire::nano::ClockReading;
 use roko_wire::vote::Ballot;
@@ -40,12 +40,15 @@ use std::sync::Arc;
 
 pub use restore::{Parts, Started};
 
-/// How long the collector waits for votes that would complete a certificate, nanoseconds.
-pub const LINGER_NS: u64 = 1_000_000;
+/// The collector waits this part of Delta for votes that would complete a certificate. Checking what came so far and
+/// then the rest costs two pairings more than checking all at once, and a slow certificate asks for a second vote.
+pub const LINGER_PER_DELTA: u64 = 20;
 /// Proposals that may wait for their certificates.
 const WAITING_MAX: usize = 64;
 
 /// What a journal batch was for.
+// A vote is the common case; a box for it would only be unpacked again.
+#[allow(clippy::large_enum_variant)]
 enum Journaled {
     /// An own vote, which may now be sent.
     Vote(VerifiedVote),
@@ -140,6 +143,15 @@ impl<P: Plane> Replica<P> {
         done
     }
 
+    /// How long nothing will be due by itself, nanoseconds; `None` when nothing is.
+    #[must_use]
+    pub fn idle_ns(&self) -> Option<u64> {
+        let now = self.clock.now;
+        let check = self.collector.next_due(now).filter(|_| self.bls.is_free());
+        let due = check.map_or(self.timer, |check| check.min(self.timer));
+        (due < NanoMoment::MAX).then(|| due.nanos_since(now))
+    }
+
     /// Why the node has stopped for good, if it has.
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
@@ -179,7 +191,10 @@ impl<P: Plane> Replica<P> {
                 self.collector.finish(&result, self.clock.now);
                 result.votes.iter().for_each(|vote| self.certificates.add_vote(vote));
                 result.certificates.iter().for_each(|c| self.certificates.add_verified(c.certificate()));
-                self.observer.counters.bad_signatures.add(result.bad_votes.len() + result.bad_certificates.len());
+                self.observer
+                    .counters
+                    .bad_signatures
+                    .add(result.bad_votes.len() + result.bad_certificates.len());
                 if !result.votes.is_empty() {
                     self.observer.note_voters(&result.votes);
                     self.feed(Event::Votes(result.votes));

@@ -126,12 +126,6 @@ impl Placement {
         }
     }
 
-    /// What control threads do when nothing is due: they never spin a core away from the data plane.
-    #[must_use]
-    pub fn control_idle(&self) -> Idle {
-        Idle::Backoff { spins: 16, yields: 2, sleep_us_max: 100 }
-    }
-
     /// The core of each stage, in packet order.
     #[must_use]
     pub fn cores(&self) -> Vec<(&'static str, Option<u32>)> {
@@ -170,8 +164,8 @@ impl Placement {
         self.pin(self.profile.storage.core)
     }
 
-    /// Puts stages on the profile's threads, and starts those. A stage that is no profile's (a devnet's switch) joins
-    /// the thread of rx. `enter` runs on each thread and its result lives as long as the thread polls.
+    /// Puts stages on the profile's threads, and starts those. A stage that is no profile's joins the thread of rx (a
+    /// devnet's switch) or tx (what wakes the control thread). `enter` runs on each thread and its result lives as long as the thread polls.
     pub fn start_polling(
         &self,
         stages: Vec<(&'static str, Box<dyn PollStage>)>,
@@ -180,7 +174,7 @@ impl Placement {
     ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
         let mut groups: Vec<(String, Vec<Box<dyn PollStage>>)> = Vec::new();
         for (name, stage) in stages {
-            let of = name.parse::<Stage>().unwrap_or(Stage::Rx);
+            let of = name.parse::<Stage>().unwrap_or(if name == "wake" { Stage::Tx } else { Stage::Rx });
             let thread = self.profile.stages.get(&of).cloned().unwrap_or_default();
             match groups.iter_mut().find(|(group, _)| *group == thread) {
                 Some((_, group)) => group.push(stage),

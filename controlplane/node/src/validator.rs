@@ -8,6 +8,7 @@ use crate::observe::Observer;
 use crate::replica::{Parts, Replica, Started};
 use crate::ring_plane::{PlaneRings, RingPlane};
 use crate::topology::Placement;
+use crate::wake::{WakeStage, Waker};
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
@@ -24,6 +25,7 @@ use roko_pipeline::session::AeadKeys;
 use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
+use roko_ring::spsc::Gauge;
 use roko_state::file::{FileStorage, WritePath};
 use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
@@ -96,7 +98,9 @@ pub enum StartError {
     #[error(transparent)]
     Assembly(#[from] roko_pipeline::assembly::AssemblyError),
     /// The BLS key is not the one that genesis names.
-    #[error("the BLS key is not that of validator {0} in genesis: use the key file that its genesis entry was made from")]
+    #[error(
+        "the BLS key is not that of validator {0} in genesis: use the key file that its genesis entry was made from"
+    )]
     BlsKey(u16),
     /// This node is no validator of the chain.
     #[error("the node key is not among genesis' validators; only validators run in this version")]
@@ -234,7 +238,7 @@ fn data_plane_config(
             signing_key: *identity.signing_key(),
             validators: chain.node_keys.clone(),
             stamp_flush_us: options.stamp_flush_us,
-            messages_per_poll: 4,
+            messages_per_poll: 1,
             recent_txs: 65_536,
         },
         order: OrderConfig {
@@ -261,8 +265,18 @@ pub fn start<P: Port>(parts: ValidatorParts<'_, P>) -> Result<Ready<P::Buf>, Sta
 where
     P::Pool: Sync + 'static,
 {
-    let ValidatorParts { chain, identity, bls_key, members, port, data_dir, clock, clock_page, placement, options } =
-        parts;
+    let ValidatorParts {
+        chain,
+        identity,
+        bls_key,
+        members,
+        port,
+        data_dir,
+        clock,
+        clock_page,
+        placement,
+        options,
+    } = parts;
     let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
     if bls_key.public_key().to_bytes() != chain.genesis.validators[index.as_usize()].bls_key.0 {
         return Err(StartError::BlsKey(index.0));
@@ -278,11 +292,8 @@ where
     config.links = links(members, &keys, own_slot, session);
     let memory = mempool_memory(&config.order.mempool);
     let capacity = config.order.mempool.txs_max() as u32;
-    let limits = Limits {
-        txs: chain.rules.txs_max,
-        bytes: chain.rules.body_bytes_max,
-        gas: chain.rules.gas_limit,
-    };
+    let limits =
+        Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
     let plane = assemble(port, config, Box::new(Keys(keys)), clock_page)?;
     let control = plane.control;
     let disk = Disk::open(&chain, data_dir, &options)?;
@@ -293,6 +304,11 @@ where
         .find(|stage| stage.stage() == "order")
         .map(Arc::clone)
         .ok_or_else(|| std::io::Error::other("the data plane has no order stage"))?;
+    let waker = Arc::new(Waker::default());
+    let to_control = |(name, _): &&(&str, Gauge)| matches!(*name, "open_control" | "builder_control");
+    let woken_by = control.gauges.iter().filter(to_control).map(|(_, gauge)| gauge.clone()).collect();
+    let mut stages = plane.stages;
+    stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
     let view = DataPlaneView {
         stages: control.metrics,
         rings: control.gauges,
@@ -329,8 +345,8 @@ where
     let parts = Parts {
         chain,
         own: Some(own),
-        bls: BlsWorker::spawn(bls, placement.pin_bls())?,
-        journal: Journal::spawn(disk.log, disk.recovered, placement.pin_storage())?,
+        bls: BlsWorker::spawn(bls, Arc::clone(&waker), placement.pin_bls())?,
+        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), placement.pin_storage())?,
         store: Store::spawn(disk.store, placement.pin_storage())?,
         reader: Box::new(reader),
         plane: RingPlane::new(rings, limits),
@@ -339,11 +355,17 @@ where
     };
     let control_loop = ControlLoop {
         replica: Replica::new(parts, disk.started),
-        input: ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics },
+        input: ControlInput {
+            frames: control.frames,
+            seen: control.seen,
+            built: control.built,
+            order_metrics,
+        },
         clock,
         observer,
+        waker,
     };
-    Ok(Ready { stages: plane.stages, control: control_loop, handle, open_report: disk.report })
+    Ok(Ready { stages, control: control_loop, handle, open_report: disk.report })
 }
 
 /// Memory that a pool of this size takes: its slots, and what an entry's indices and proof take.
@@ -375,8 +397,12 @@ impl Disk {
             StateStore::open_with(storage.clone(), &accounts, chain.genesis_block, store_options)?;
         let (log, log_report) = VoteLog::open(&storage, VoteLogOptions { bytes: options.journal_bytes })?;
         let journaled = journal::read(&log.recover()?)?;
-        let recovered =
-            journaled.views.iter().enumerate().map(|(at, view)| (log_report.first + at as u64, *view)).collect();
+        let recovered = journaled
+            .views
+            .iter()
+            .enumerate()
+            .map(|(at, view)| (log_report.first + at as u64, *view))
+            .collect();
         let last = store.last();
         let record = if last.height.0 == 0 { None } else { store.block(last.height)? };
         let started = Started::read(chain, store.snapshot(), record.as_ref(), journaled)?;

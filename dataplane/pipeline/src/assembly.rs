@@ -61,12 +61,12 @@ pub struct Depths {
 }
 
 impl Default for Depths {
-    /// For a validator of a devnet: about 6,000 frames may be under way, which a pool of 8,192 covers.
+    /// For a validator of a devnet: about 9,000 frames may be under way.
     fn default() -> Depths {
         Depths {
             ingress: 512,
             to_verify: 2048,
-            to_control: 1024,
+            to_control: 4096,
             injected: 256,
             stamped: 256,
             seen: 8192,

@@ -86,7 +86,7 @@ impl Opener {
 }
 
 /// Sequence numbers that may arrive out of order.
-pub const REPLAY_WINDOW_FRAMES: u64 = 1024;
+pub const REPLAY_WINDOW_FRAMES: u64 = 8192;
 const WINDOW_WORDS: usize = (REPLAY_WINDOW_FRAMES / 64) as usize;
 
 /// Why a sequence number is refused.
@@ -99,11 +99,17 @@ pub enum Replay {
 }
 
 /// The sliding window of sequence numbers seen (RFC 4303, 3.4.3). Check first, mark once the tag verified.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ReplayWindow {
     /// One above the highest seen.
     next: u64,
     seen: [u64; WINDOW_WORDS],
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        ReplayWindow { next: 0, seen: [0; WINDOW_WORDS] }
+    }
 }
 
 impl ReplayWindow {

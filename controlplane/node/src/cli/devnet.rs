@@ -1,7 +1,8 @@
 //! `roko devnet`: a network of validators on this machine.
 
+use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
-use crate::accounts::{DevnetGenesis, devnet_genesis};
+use crate::accounts::{DEVNET_CHAIN_ID, DEVNET_SEED, DevnetGenesis, devnet_genesis};
 use crate::devnet::live::Live;
 use crate::devnet::load::{LoadCounts, Loader};
 use crate::devnet::network::{InProcess, Network};
@@ -11,11 +12,12 @@ use crate::validator::NodeOptions;
 use clap::{Args, ValueEnum};
 use roko_pipeline::port::Port;
 use roko_services::NodeApi;
-use roko_services::http::{MetricsConfig, MetricsServer};
-use roko_services::rpc::{RpcConfig, RpcServer};
+use roko_services::http::MetricsConfig;
+use roko_services::rpc::RpcConfig;
 use roko_tuning::{HostCores, Profile, builtin};
+use roko_wire::NanoMoment;
 use roko_wire::genesis::{Genesis, Preset};
-use roko_wire::{ChainId, NanoMoment};
+use roko_wire::rules::TRANSFER_GAS;
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,14 +25,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Chain id of a devnet.
-const CHAIN_ID: u64 = 7_700;
 /// Accounts that send: enough that no sender waits for its own nonce.
 const ACCOUNTS: u32 = 1_000;
+/// Limits of a devnet's block: a thousand transfers, whose chunks a port's queue takes three times.
+const BLOCK_TXS_MAX: u32 = 1_024;
+const BLOCK_BYTES_MAX: u32 = 640 * 1024;
+/// How late a stamp or a proposal may be on a devnet.
+const MESSAGE_DELAY_MS: u32 = 10_000;
 /// How long a finished load may take to become final.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// The seed that a devnet's keys come from. They are no secret: a devnet guards nothing.
-const KEY_SEED: &[u8] = b"roko devnet";
 
 /// Arguments of `roko devnet`.
 #[derive(Args, Debug)]
@@ -132,12 +135,16 @@ pub fn placement(profile: &str) -> Result<Placement, CliError> {
         Some(text) => text.to_owned(),
         None => std::fs::read_to_string(profile).map_err(|error| {
             CliError::with(
-                format!("profile \"{profile}\" is neither built in ({}) nor a file", roko_tuning::BUILTIN.map(|(name, _)| name).join(", ")),
+                format!(
+                    "profile \"{profile}\" is neither built in ({}) nor a file",
+                    roko_tuning::BUILTIN.map(|(name, _)| name).join(", ")
+                ),
                 error,
             )
         })?,
     };
-    let join = |problems: Vec<String>| CliError(format!("profile \"{profile}\":\n  {}", problems.join("\n  ")));
+    let join =
+        |problems: Vec<String>| CliError(format!("profile \"{profile}\":\n  {}", problems.join("\n  ")));
     let parsed = Profile::parse(&text).map_err(|e| join(e.iter().map(ToString::to_string).collect()))?;
     let host = HostCores::detect().map_err(|error| CliError::with("the cores of this host", error))?;
     let mut keys: Vec<&str> = RINGS.iter().map(|ring| ring.depth_key).collect();
@@ -159,7 +166,13 @@ pub fn run(args: &DevnetArgs) -> CliResult {
         devnet: genesis_of(args, scratch.path())?,
         data_dir: scratch.path().to_owned(),
         placement,
-        options: NodeOptions { journal_bytes: 16 << 20, segment_bytes: 16 << 20, ..NodeOptions::default() },
+        options: NodeOptions {
+            journal_bytes: 16 << 20,
+            segment_bytes: 16 << 20,
+            mempool_transactions_max: 32_768,
+            stamp_flush_us: 1_500,
+            ..NodeOptions::default()
+        },
         clock_bound_us: args.clock_bound_us,
     };
     match args.port {
@@ -183,8 +196,21 @@ fn genesis_of(args: &DevnetArgs, dir: &Path) -> Result<DevnetGenesis, CliError> 
         Some(genesis) => genesis.time,
         None => NanoMoment(u128::from(roko_os::clock::realtime_ns())),
     };
-    let made = devnet_genesis(args.validators, ACCOUNTS, Preset::Balanced, ChainId(CHAIN_ID), KEY_SEED, time)
-        .map_err(|error| CliError::with("genesis", error))?;
+    let mut made = devnet_genesis(
+        args.validators,
+        ACCOUNTS,
+        Preset::Balanced,
+        DEVNET_CHAIN_ID,
+        DEVNET_SEED.as_bytes(),
+        time,
+    )
+    .map_err(|error| CliError::with("genesis", error))?;
+    // A whole block must fit the queues of sixteen virtual ports on two cores, or its own chunks crowd the votes out.
+    made.genesis.limits.block_txs_max = BLOCK_TXS_MAX;
+    made.genesis.limits.block_bytes_max = BLOCK_BYTES_MAX;
+    made.genesis.limits.block_gas_limit = u64::from(BLOCK_TXS_MAX) * 2 * TRANSFER_GAS;
+    // Sixteen nodes that share two busy cores see each other's stamps late, which says nothing about clocks.
+    made.genesis.limits.message_delay_ms = MESSAGE_DELAY_MS;
     match existing {
         Some(genesis) if genesis != made.genesis => Err(CliError(format!(
             "{} was made with other settings ({} validators): use them again, or another --data-dir",
@@ -207,20 +233,11 @@ where
     let profile = plan.placement.profile().name.clone();
     let idle = plan.placement.profile().idle.strategy.name();
     eprintln!("starting {} validators; profile {profile}, idle strategy {idle}", args.validators);
-    let (devnet, mut loader) = Devnet::start(plan, network).map_err(|error| CliError::with("devnet", error))?;
+    let (devnet, mut loader) =
+        Devnet::start(plan, network).map_err(|error| CliError::with("devnet", error))?;
     loader.set_nonces(|address| devnet.nodes[0].balance(*address).nonce);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::with("the RPC runtime", error))?;
     let stop = Arc::new(AtomicBool::new(false));
-    let signal = Arc::clone(&stop);
-    runtime.spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            signal.store(true, Ordering::Relaxed);
-        }
-    });
+    let runtime = runtime(&stop)?;
     let services = if args.no_services { None } else { Some(runtime.block_on(serve(args, &devnet))?) };
     let outcome = watch(args, &devnet, loader, &stop);
     if let Some(services) = services {
@@ -231,37 +248,20 @@ where
     outcome
 }
 
-struct Services {
-    rpc: Vec<RpcServer>,
-    metrics: MetricsServer,
-}
-
-impl Services {
-    async fn stop(self) {
-        for server in self.rpc {
-            server.stop().await;
-        }
-        self.metrics.stop().await;
-    }
-}
-
 async fn serve(args: &DevnetArgs, devnet: &Devnet) -> Result<Services, CliError> {
     let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut rpc = Vec::new();
-    for (index, node) in devnet.nodes.iter().enumerate() {
-        let port = if args.rpc_port == 0 { 0 } else { args.rpc_port.saturating_add(index as u16) };
-        let config = RpcConfig { listen: local(port), ..RpcConfig::default() };
-        let node: Arc<dyn NodeApi> = Arc::clone(node) as Arc<dyn NodeApi>;
-        rpc.push(RpcServer::start(&config, node).await.map_err(|error| CliError::with("JSON-RPC", error))?);
-    }
-    let nodes: Vec<Arc<dyn NodeApi>> =
-        devnet.nodes.iter().map(|node| Arc::clone(node) as Arc<dyn NodeApi>).collect();
-    let config = MetricsConfig { listen: local(args.metrics_port), ..MetricsConfig::default() };
-    let metrics =
-        MetricsServer::start(&config, nodes).await.map_err(|error| CliError::with("metrics", error))?;
-    let addresses: Vec<String> = rpc.iter().map(|server| server.address().to_string()).collect();
-    eprintln!("JSON-RPC on {}; metrics on http://{}/metrics", addresses.join(", "), metrics.address());
-    Ok(Services { rpc, metrics })
+    let rpc_of = |index: usize| match args.rpc_port {
+        0 => RpcConfig { listen: local(0), ..RpcConfig::default() },
+        first => RpcConfig { listen: local(first.saturating_add(index as u16)), ..RpcConfig::default() },
+    };
+    let nodes: Vec<(RpcConfig, Arc<dyn NodeApi>)> = devnet
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (rpc_of(index), Arc::clone(node) as Arc<dyn NodeApi>))
+        .collect();
+    let metrics = MetricsConfig { listen: local(args.metrics_port), ..MetricsConfig::default() };
+    Services::start(nodes, &metrics).await
 }
 
 /// Runs the load and shows what happens until it is over.
@@ -315,7 +315,9 @@ fn show(
     let mut live = Live::default();
     let interval = Duration::from_millis(if terminal { 250 } else { 1_000 });
     let began = Instant::now();
-    while !stop.load(Ordering::Relaxed) && !(load.is_finished() && (args.length.is_some() || args.report.is_some())) {
+    while !stop.load(Ordering::Relaxed)
+        && !(load.is_finished() && (args.length.is_some() || args.report.is_some()))
+    {
         if terminal {
             let page = live.page(devnet, counts, args.rate);
             // Home, each line cleared to its end, then everything below: no flicker.
@@ -342,7 +344,8 @@ fn show(
 /// Waits until everything offered is final on every node, as long as that makes progress.
 fn drain(devnet: &Devnet, counts: &LoadCounts) {
     let submitted = counts.submitted.load(Ordering::Relaxed);
-    let finals = || devnet.nodes.iter().map(|n| n.observer.progress(|p| p.transactions_final)).min().unwrap_or(0);
+    let finals =
+        || devnet.nodes.iter().map(|n| n.observer.progress(|p| p.transactions_final)).min().unwrap_or(0);
     let settled = || {
         let heights: Vec<u64> = devnet.nodes.iter().map(|node| node.observer.durable_height().0).collect();
         heights.iter().all(|height| *height == heights[0])
@@ -365,8 +368,9 @@ impl Scratch {
             Some(path) => path.to_owned(),
             None => std::env::temp_dir().join(format!("roko-devnet-{}", std::process::id())),
         };
-        std::fs::create_dir_all(&path)
-            .map_err(|error| CliError::with(format!("making the data directory {}", path.display()), error))?;
+        std::fs::create_dir_all(&path).map_err(|error| {
+            CliError::with(format!("making the data directory {}", path.display()), error)
+        })?;
         Ok(Scratch { path, temporary: given.is_none() })
     }
 

@@ -1,6 +1,13 @@
 //! The command line. Each command is a file; this one says what there is.
 
+pub mod config;
 pub mod devnet;
+pub mod genesis;
+pub mod keys;
+pub mod load;
+pub mod run;
+pub mod send;
+pub mod serve;
 
 use clap::{Parser, Subcommand};
 
@@ -21,9 +28,14 @@ impl CliError {
 
 /// The ROKO node: a proof-of-stake chain with nanosecond time, on a kernel-bypass data plane.
 #[derive(Debug, Parser)]
-#[command(name = "roko", version, propagate_version = true, after_help = "\
+#[command(
+    name = "roko",
+    version,
+    propagate_version = true,
+    after_help = "\
 New here? `roko devnet` runs four validators in this process and shows them finalise transactions.
-Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`.")]
+Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -35,6 +47,21 @@ pub struct Cli {
 pub enum Command {
     /// Run a network of validators on this machine, offer it transactions, and show it live.
     Devnet(devnet::DevnetArgs),
+    /// Run one node from a configuration file.
+    Run(run::RunArgs),
+    /// Make or show the keys of a node or an account.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Make or read a chain's genesis file.
+    #[command(subcommand)]
+    Genesis(genesis::GenesisCommand),
+    /// Sign one transfer, send it to a node, and wait until it is final.
+    Send(send::SendArgs),
+    /// Send transfers at a fixed rate and report how long they took to be final.
+    Load(load::LoadArgs),
+    /// Check a node's configuration file, or print one with every key explained.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 impl Command {
@@ -42,6 +69,12 @@ impl Command {
     pub fn run(self) -> CliResult {
         match self {
             Command::Devnet(args) => devnet::run(&args),
+            Command::Run(args) => run::run(&args),
+            Command::Keys(command) => keys::run(&command),
+            Command::Genesis(command) => genesis::run(&command),
+            Command::Send(args) => send::run(&args),
+            Command::Load(args) => load::run(&args),
+            Command::Config(command) => config::run(&command),
         }
     }
 }

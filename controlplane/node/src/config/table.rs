@@ -146,7 +146,7 @@ sections! {
         /// Size of a file of blocks. Raise it on large disks, so that there are fewer files.
         segment_mb: u32 = Default("64"), "MiB", range(8, 4_096);
         /// Size of the journal of own votes; fixed once the data folder is made.
-        journal_mb: u32 = Default("4"), "MiB", range(1, 1_024);
+        journal_mb: u32 = Default("32"), "MiB", range(8, 1_024);
     }
 
     /// The host's clock, when no traceable source is there.

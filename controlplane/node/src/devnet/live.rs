@@ -96,7 +96,8 @@ impl Live {
                 }
             }
             let before = std::mem::replace(&mut self.ticks_before[place], ticks);
-            let spent: Vec<u64> = ticks.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
+            let spent: Vec<u64> =
+                ticks.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
             writeln!(out, "{:<10} [{}]", first.data_plane.stages[place].stage(), bar(&spent))?;
         }
         Ok(())
@@ -112,7 +113,9 @@ fn bar(spent: &[u64]) -> String {
         if ticks > total / 200 { chars.max(1) } else { chars }
     };
     let mut bar = String::new();
-    for (regime, mark) in [(Regime::Processing, '#'), (Regime::Backpressured, '!'), (Regime::Housekeeping, 'h')] {
+    for (regime, mark) in
+        [(Regime::Processing, '#'), (Regime::Backpressured, '!'), (Regime::Housekeeping, 'h')]
+    {
         bar.extend(std::iter::repeat_n(mark, share(regime)));
     }
     bar.truncate(BAR);
@@ -124,7 +127,12 @@ fn finality(out: &mut String, devnet: &Devnet) -> std::fmt::Result {
     devnet.nodes.iter().for_each(|node| node.observer.progress(|progress| times.merge(&progress.finality)));
     let ms = |nanos: Option<u64>| nanos.map_or("-".to_owned(), |nanos| format!("{:.1}", nanos as f64 / 1e6));
     let total = times.total.summary();
-    writeln!(out, "finality      p50 {} ms   p99 {} ms   (stamp to commit)", ms(total.p50_ns), ms(total.p99_ns))?;
+    writeln!(
+        out,
+        "finality      p50 {} ms   p99 {} ms   (stamp to commit)",
+        ms(total.p50_ns),
+        ms(total.p99_ns)
+    )?;
     write!(out, "  parts, p50 ")?;
     for (name, part) in [
         ("watermark", &times.watermark_wait),

@@ -21,7 +21,7 @@ const WINDOW_NS: u64 = 60_000_000_000;
 /// How far before now a transfer's window begins, for clocks that are behind.
 const WINDOW_BEFORE_NS: u64 = 10_000_000_000;
 /// Longest pause between two rounds of sending.
-const ROUND: Duration = Duration::from_micros(500);
+const ROUND: Duration = Duration::from_millis(1);
 /// Most transfers sent in one round: what a late wake-up catches up with at once.
 const ROUND_MAX: u64 = 512;
 
@@ -159,7 +159,11 @@ impl Loader {
                         sent
                     }
                     // A session's key lasts 2^64 frames and our own transfers are short: neither happens.
-                    Err(ClientError::KeyUsedUp | ClientError::UnknownTarget { .. } | ClientError::TooLarge { .. }) => {
+                    Err(
+                        ClientError::KeyUsedUp
+                        | ClientError::UnknownTarget { .. }
+                        | ClientError::TooLarge { .. },
+                    ) => {
                         return sent;
                     }
                 };

@@ -16,22 +16,17 @@ use load::{LoadPlan, Loader};
 use network::Network;
 use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
 use roko_pipeline::client::ClientPort;
-use roko_pipeline::clock::{ClockPage, ClockWords};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
-use roko_ring::seqlock::page;
 use roko_state::file::FileStorage;
 use roko_time::{ClockDriver, NodeClock};
 use roko_wire::genesis::{Endpoint, NodeKey};
-use roko_wire::nano::ClockSource;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How often the clock's map is renewed.
-const CLOCK_INTERVAL: Duration = Duration::from_millis(100);
 /// Index of the load client.
 const CLIENT_INDEX: u16 = roko_peers::membership::CLIENT_INDEX_FIRST;
 
@@ -103,7 +98,7 @@ impl Devnet {
         let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
-        let (clock, clock_driver, clock_page) = start_clock(&chain, clock_bound_us)?;
+        let (clock, clock_driver, clock_page) = crate::clock::start(&chain, clock_bound_us)?;
         let client = NodeIdentity::from_seed(&client_seed(&chain));
         let entry = client_entry(&client, &chain);
         let mac = |endpoint: &Endpoint| roko_peers::membership::derived_mac(&endpoint.ip);
@@ -133,10 +128,10 @@ impl Devnet {
                 validator::start(parts).map_err(|source| DevnetError::Start { index, source })?;
             stages.extend(own);
             nodes.push(handle);
-            let (pin, idle, stop) = (placement.pin_control(), placement.control_idle(), Arc::clone(&stop));
+            let (pin, stop) = (placement.pin_control(), Arc::clone(&stop));
             threads.push(std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
                 pin();
-                control.run(idle, &stop);
+                control.run(&stop);
             })?);
         }
         threads.extend(placement.start_polling(stages, &stop, &enter)?);
@@ -192,28 +187,4 @@ fn client_links(
     let session = SessionId::new(CLIENT_INDEX, boot);
     let all = links(members, &keys, slot, session);
     Ok(all.into_iter().map(|(_, _, link)| link).collect())
-}
-
-/// Starts the node clock from the host's, whose bound is what the operator declares.
-pub fn start_clock(chain: &Chain, bound_us: u32) -> Result<(NodeClock, ClockDriver, ClockPage), DevnetError> {
-    let settings = roko_time::map::Settings {
-        source: ClockSource::System,
-        bound_ns_floor: u64::from(bound_us) * 1_000,
-        bound_ns_max: u64::from(chain.genesis.limits.clock_error_bound_us_max) * 1_000,
-        ..roko_time::map::Settings::default()
-    };
-    // The driver publishes into its own page and, by this closure, into the data plane's.
-    let (sender, first) = std::sync::mpsc::channel();
-    let mut writer = None;
-    let publish = move |map: &roko_wire::clock::ClockMap| {
-        let writer = writer.get_or_insert_with(|| {
-            let (writer, reader): (_, ClockPage) = page(ClockWords(*map));
-            let _ = sender.send(reader);
-            writer
-        });
-        writer.write(&ClockWords(*map));
-    };
-    let (clock, driver) = ClockDriver::start(settings, CLOCK_INTERVAL, false, publish)?;
-    let clock_page = first.recv().map_err(|_| roko_time::TimeError::NoRate)?;
-    Ok((clock, driver, clock_page))
 }

@@ -47,8 +47,12 @@ impl EnterThread for Plain {
     }
 }
 
+/// What a network of this type is made of, or why it cannot be.
+pub type Built<N> =
+    Result<Parts<<N as Network>::Port, <N as Network>::Client, <N as Network>::Enter>, String>;
+
 /// Builds the ports of a devnet.
-pub trait Network {
+pub trait Network: Sized {
     /// A validator's port.
     type Port: Port;
     /// The load client's port.
@@ -56,7 +60,7 @@ pub trait Network {
     /// Enters a poll thread.
     type Enter: EnterThread;
     /// Builds the network for these members: validators first, then the client.
-    fn build(self, members: &Membership) -> Result<Parts<Self::Port, Self::Client, Self::Enter>, String>;
+    fn build(self, members: &Membership) -> Built<Self>;
 }
 
 /// The pure-Rust network: rings in this process, no DPDK.
@@ -67,7 +71,7 @@ impl Network for InProcess {
     type Client = InProcessPort;
     type Enter = Plain;
 
-    fn build(self, members: &Membership) -> Result<Parts<InProcessPort, InProcessPort, Plain>, String> {
+    fn build(self, members: &Membership) -> Built<Self> {
         let mut ends = Vec::new();
         let mut far = Vec::new();
         for _ in members.peers() {
@@ -92,11 +96,11 @@ impl Network for InProcess {
 }
 
 #[cfg(feature = "dpdk")]
-pub use dpdk::Dpdk;
+pub use dpdk::{Dpdk, Registered};
 
 #[cfg(feature = "dpdk")]
 mod dpdk {
-    use super::{EnterThread, FRAMES_PER_PORT, Membership, Network, PORT_DEPTH, Parts, ThreadGuard};
+    use super::{Built, EnterThread, FRAMES_PER_PORT, Membership, Network, PORT_DEPTH, Parts, ThreadGuard};
     use roko_dpdk::{Eal, EalConfig, PoolConfig, PortConfig, ring_link, ring_port};
     use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
     use roko_pipeline::switch::Switch;
@@ -109,9 +113,17 @@ mod dpdk {
 
     /// Registers each poll thread, so that its frames come from a cache of its own.
     #[derive(Clone)]
-    pub struct Enter(Arc<Eal>);
+    pub struct Registered(Arc<Eal>);
 
-    impl EnterThread for Enter {
+    impl Registered {
+        /// Registers threads with this EAL.
+        #[must_use]
+        pub fn new(eal: Arc<Eal>) -> Registered {
+            Registered(eal)
+        }
+    }
+
+    impl EnterThread for Registered {
         fn enter(&self) -> ThreadGuard {
             // Without a registration the pool works all the same, a little slower.
             self.0.register_thread().ok().map(|guard| Box::new(guard) as Box<dyn std::any::Any>)
@@ -124,9 +136,9 @@ mod dpdk {
     impl Network for Dpdk {
         type Port = DpdkPort;
         type Client = DpdkLink;
-        type Enter = Enter;
+        type Enter = Registered;
 
-        fn build(self, members: &Membership) -> Result<Parts<DpdkPort, DpdkLink, Enter>, String> {
+        fn build(self, members: &Membership) -> Built<Self> {
             let frames = FRAMES_PER_PORT * members.peers().len();
             let megabytes = frames / FRAMES_PER_MEGABYTE + MEGABYTES_BESIDE;
             let say = |error: roko_dpdk::Error| error.to_string();
@@ -153,7 +165,7 @@ mod dpdk {
                 ports,
                 client: DpdkLink::new(near, pool),
                 switch: Box::new(switch),
-                enter: Enter(Arc::clone(&eal)),
+                enter: Registered::new(Arc::clone(&eal)),
                 kind: "net_ring",
                 keep: Box::new((started, eal)),
             })

@@ -166,10 +166,7 @@ impl Devnet {
             commit_to_disk_ms: Millis::of(&disk),
             wire_to_mempool_ns: Nanos { p50: wire.quantile_ns(0.5), p99: wire.quantile_ns(0.99) },
             port: self.port_kind,
-            clock: ClockReport {
-                source: "host, untraceable".into(),
-                error_bound_ns: reading.error_bound_ns,
-            },
+            clock: ClockReport { source: "host, untraceable".into(), error_bound_ns: reading.error_bound_ns },
             rss_mb: rss_mb(),
             dropped: self.dropped(),
             problems: self
@@ -232,7 +229,8 @@ impl Devnet {
             .map(|state| (state.height, state.tree.root()))
             .collect();
         let highest = roots.iter().map(|(height, _)| *height).max();
-        let mut at_highest = roots.iter().filter(|(height, _)| Some(*height) == highest).map(|(_, root)| root);
+        let mut at_highest =
+            roots.iter().filter(|(height, _)| Some(*height) == highest).map(|(_, root)| root);
         let first = at_highest.next();
         at_highest.all(|root| Some(root) == first)
     }

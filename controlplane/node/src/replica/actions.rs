@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// Peers asked at once for a missing block.
 const PULL_FROM: usize = 2;
 /// Chunks of the largest block that a resend repeats whole; a larger one is pulled by who lacks it.
-const RESEND_CHUNKS_MAX: usize = 256;
+const RESEND_CHUNKS_MAX: usize = 64;
 
 impl<P: Plane> Replica<P> {
     pub(super) fn act(&mut self, action: Action) {
@@ -30,7 +30,9 @@ impl<P: Plane> Replica<P> {
                 self.unsigned.push_back((view, ballot));
                 self.sign_waiting();
             }
-            Action::BroadcastCertificate(certificate) => self.send_certificate(Target::Validators, &certificate),
+            Action::BroadcastCertificate(certificate) => {
+                self.send_certificate(Target::Validators, &certificate)
+            }
             Action::Finalize { blocks, proof } => self.finalize(&blocks, &proof),
             Action::PullBlock { block, signers } => self.pull_block(block, &signers),
             Action::PullCertificate { view, .. } => {
@@ -42,7 +44,9 @@ impl<P: Plane> Replica<P> {
             Action::Evidence(evidence) => self.observer.keep_evidence(&evidence),
             Action::Resend { votes, certificates, proposal } => {
                 votes.iter().for_each(|vote| self.send_own_vote(vote));
-                certificates.iter().for_each(|certificate| self.send_certificate(Target::Validators, certificate));
+                certificates
+                    .iter()
+                    .for_each(|certificate| self.send_certificate(Target::Validators, certificate));
                 if let Some(block) = proposal {
                     self.send_block(&block, Target::Validators);
                 }
@@ -136,7 +140,8 @@ impl<P: Plane> Replica<P> {
     pub(super) fn send_block(&mut self, id: &BlockId, to: Target) {
         let Some(block) = self.blocks.get(id) else { return };
         let propose = propose_of(block);
-        let further: Vec<Certificate> = block.certificates.iter().skip(propose.certificates.len()).cloned().collect();
+        let further: Vec<Certificate> =
+            block.certificates.iter().skip(propose.certificates.len()).cloned().collect();
         let body = block.body().map(Arc::clone);
         let first = block.times.vote_durable.is_none();
         further.iter().for_each(|certificate| self.send_certificate(to, certificate));

@@ -79,7 +79,8 @@ pub fn body_matches(header: &Header, body: &[u8]) -> bool {
         .enumerate()
         .map(|(index, data)| chunk_leaf(index as u32, data))
         .collect();
-    body.len() == header.body_bytes as usize && roko_wire::merkle::root_in_place(&mut leaves) == header.chunk_root
+    body.len() == header.body_bytes as usize
+        && roko_wire::merkle::root_in_place(&mut leaves) == header.chunk_root
 }
 
 /// Chunk messages whose header has not come yet: bounded in blocks and in bytes, the oldest block goes first.

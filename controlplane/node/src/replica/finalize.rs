@@ -68,8 +68,11 @@ impl<S: roko_state::storage::Storage> CommittedBlocks for roko_state::Reader<S> 
 impl<P: Plane> Replica<P> {
     pub(super) fn finalize(&mut self, finalized: &[FinalizedBlock], proof: &[Certificate]) {
         let now = self.now();
-        let mut justifications: Vec<Vec<Certificate>> =
-            finalized.iter().filter_map(|f| self.blocks.get(&f.block)).map(|b| b.certificates.clone()).collect();
+        let mut justifications: Vec<Vec<Certificate>> = finalized
+            .iter()
+            .filter_map(|f| self.blocks.get(&f.block))
+            .map(|b| b.certificates.clone())
+            .collect();
         justifications.push(proof.to_vec());
         let mut last_view = View(0);
         for (place, one) in finalized.iter().enumerate() {

@@ -118,7 +118,8 @@ impl<P: Plane> Replica<P> {
         }
         let final_view = self.machine.last_final().view;
         self.waiting.retain(|_, waiting| waiting.propose.header.view > final_view);
-        let idle: Vec<BlockId> = self.waiting.iter().filter(|(_, w)| !w.checking).map(|(id, _)| *id).collect();
+        let idle: Vec<BlockId> =
+            self.waiting.iter().filter(|(_, w)| !w.checking).map(|(id, _)| *id).collect();
         idle.into_iter().for_each(|id| self.try_waiting(id));
     }
 
@@ -127,8 +128,9 @@ impl<P: Plane> Replica<P> {
         let Some(waiting) = self.waiting.get(&id) else { return };
         let Some(certificates) = self.justification_of(waiting) else { return };
         let header = &waiting.propose.header;
-        let stake_holds =
-            |certificate: &Certificate| check_stake(certificate, &self.chain.set, &self.chain.quorums).is_ok();
+        let stake_holds = |certificate: &Certificate| {
+            check_stake(certificate, &self.chain.set, &self.chain.quorums).is_ok()
+        };
         if justification_hash(&certificates) != header.justification_hash
             || !certificates.iter().all(stake_holds)
         {
@@ -169,7 +171,9 @@ impl<P: Plane> Replica<P> {
         while all.len() < usize::from(propose.certificate_count) {
             let last = all.last()?;
             let (view, kind) = match last.kind {
-                CertificateKind::FastSkip | CertificateKind::FastBlock(_) => (last.view, CertificateKind::SlowSkip),
+                CertificateKind::FastSkip | CertificateKind::FastBlock(_) => {
+                    (last.view, CertificateKind::SlowSkip)
+                }
                 _ => (last.view.next(), CertificateKind::FastSkip),
             };
             if view >= propose.header.view {

@@ -1,11 +1,11 @@
 //! Proposing: a drain of the mempool becomes a block on the parent that consensus names.
 
+use super::Replica;
 use super::blocks::{Block, BlockTimes, BodyState, Outcome};
 use super::messages::summary_of;
 use super::plane::{DrainRequest, Plane, PoolCommand, Target};
 use super::validate::{check, execute};
-use super::Replica;
-use roko_consensus::{Event, ProposalRequest, VerifiedCertificate, Verdict, justification_hash};
+use roko_consensus::{Event, ProposalRequest, Verdict, VerifiedCertificate, justification_hash};
 use roko_execution::selection::{BlockFrame, Exclusion, Selection};
 use roko_execution::{Candidate, SenderRefusal, StateView, select};
 use roko_pipeline::block_buffer::BlockBuffer;
@@ -14,9 +14,9 @@ use roko_ring::mempool::Ended;
 use roko_state::tree::Tree;
 use roko_wire::block::{BodyView, Header};
 use roko_wire::chunk::sign_proposal;
+use roko_wire::nano::ClockState;
 use roko_wire::order::Ordered;
 use roko_wire::tx::{ParsedTx, parse};
-use roko_wire::nano::ClockState;
 use roko_wire::{Account, Address, BlockId, Hash32, NanoMoment};
 use std::sync::Arc;
 
@@ -122,9 +122,10 @@ impl<P: Plane> Replica<P> {
                 Exclusion::Duplicate => (false, &counters.duplicate),
                 Exclusion::FeeBelowBase { .. } => (false, &counters.fee_below_base),
                 Exclusion::MomentExpired { .. } => (true, &counters.expired),
-                Exclusion::BlockFull | Exclusion::BeforeSpan | Exclusion::NoMoment | Exclusion::OutOfOrder => {
-                    (false, &counters.postponed)
-                }
+                Exclusion::BlockFull
+                | Exclusion::BeforeSpan
+                | Exclusion::NoMoment
+                | Exclusion::OutOfOrder => (false, &counters.postponed),
             };
             counter.add(1);
             gone[*place] = never;
@@ -171,7 +172,8 @@ impl<P: Plane> Replica<P> {
         let (bytes, chunks) = (buffer.body().to_vec(), buffer.chunks().clone());
         let body = SpreadBlock::new(id, header.view, signature, bytes, chunks);
         let checked = BodyView::access(body.body()).map_err(|error| error.to_string()).and_then(|view| {
-            check(&self.chain, &header, &view, body.body().len(), parent, &self.seen).map_err(|e| e.to_string())
+            check(&self.chain, &header, &view, body.body().len(), parent, &self.seen)
+                .map_err(|e| e.to_string())
         });
         let checked = match checked {
             Ok(checked) => checked,
@@ -211,9 +213,11 @@ impl<P: Plane> Replica<P> {
     pub(super) fn send_proposal(&mut self, id: BlockId) {
         self.send_block(&id, Target::Validators);
         let Some(block) = self.blocks.get(&id) else { return };
-        let certificates: Vec<_> = block.certificates.iter().cloned().map(VerifiedCertificate::assume).collect();
+        let certificates: Vec<_> =
+            block.certificates.iter().cloned().map(VerifiedCertificate::assume).collect();
         let of_parent = |c: &&VerifiedCertificate| c.certificate().kind.block() == Some(block.header.parent);
-        let parent_view = certificates.iter().find(of_parent).map_or(roko_wire::View(0), |c| c.certificate().view);
+        let parent_view =
+            certificates.iter().find(of_parent).map_or(roko_wire::View(0), |c| c.certificate().view);
         let summary = summary_of(block, id, parent_view, certificates);
         self.feed(Event::ProposalBuilt(summary));
     }

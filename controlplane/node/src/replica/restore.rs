@@ -7,7 +7,7 @@ use super::finalize::{CommittedBlocks, Seals};
 use super::messages::{PullBudget, summary_of};
 use super::plane::Plane;
 use super::seen::Seen;
-use super::{LINGER_NS, Replica};
+use super::{LINGER_PER_DELTA, Replica};
 use crate::chain::{Chain, Own};
 use crate::observe::Observer;
 use crate::workers::bls::BlsWorker;
@@ -77,8 +77,12 @@ impl Started {
     ) -> Result<Started, DecodeError> {
         let Some(record) = record else {
             let recovered = Recovered::genesis(chain.genesis_block, chain.genesis.time);
-            return Ok(Started { recovered, outcome: genesis_outcome(chain, snapshot), blocks: journaled.blocks })
-                .map(|started| started.with_records(journaled.records));
+            return Ok(Started {
+                recovered,
+                outcome: genesis_outcome(chain, snapshot),
+                blocks: journaled.blocks,
+            })
+            .map(|started| started.with_records(journaled.records));
         };
         let header = Header::read(&mut Reader::new(&record.header))?;
         let seals = Seals::read(&record.certificates)?;
@@ -173,9 +177,15 @@ impl<P: Plane> Replica<P> {
         let own_index = own.as_ref().map(|own| own.index);
         let final_view = started.recovered.last_final.view;
         let mut certificates = Certificates::default();
-        started.recovered.last_final.proof.iter().for_each(|certificate| certificates.add_verified(certificate));
+        started
+            .recovered
+            .last_final
+            .proof
+            .iter()
+            .for_each(|certificate| certificates.add_verified(certificate));
         let machine = Machine::new(machine_config(&chain, own.as_ref()), started.recovered, clock.now);
-        let collector = VoteCollector::new(Arc::clone(&chain.set), chain.quorums, own_index, LINGER_NS);
+        let linger_ns = Chain::millis(chain.genesis.limits.delta_ms) / LINGER_PER_DELTA;
+        let collector = VoteCollector::new(Arc::clone(&chain.set), chain.quorums, own_index, linger_ns);
         observer.start_at(&started.outcome);
         let mut replica = Replica {
             machine,
@@ -232,9 +242,11 @@ impl<P: Plane> Replica<P> {
                 times: BlockTimes { header: Some(propose.header.time), ..BlockTimes::default() },
                 header: propose.header,
             };
-            let verified: Vec<_> = block.certificates.iter().cloned().map(VerifiedCertificate::assume).collect();
+            let verified: Vec<_> =
+                block.certificates.iter().cloned().map(VerifiedCertificate::assume).collect();
             verified.iter().for_each(|c| self.certificates.add_verified(c.certificate()));
-            let of_parent = |c: &&VerifiedCertificate| c.certificate().kind.block() == Some(block.header.parent);
+            let of_parent =
+                |c: &&VerifiedCertificate| c.certificate().kind.block() == Some(block.header.parent);
             let parent_view = verified.iter().find(of_parent).map_or(View(0), |c| c.certificate().view);
             // A justification that was not carried whole is asked for again by whoever needs it.
             debug_assert!(complete || !verified.is_empty());

@@ -120,15 +120,20 @@ impl StampPlausibility {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roko_wire::{Hash32, ValidatorIndex};
     use roko_wire::nano::ClockSource;
+    use roko_wire::{Hash32, ValidatorIndex};
 
     fn root(n: u8) -> SignedRoot {
         SignedRoot { ingress: ValidatorIndex(0), leaves: 1, root: Hash32([n; 32]), signature: [n; 64] }
     }
 
     fn stamp(time: u128) -> Stamp {
-        Stamp { time: NanoMoment(time), bound_ns: 10, source: ClockSource::System, ingress: ValidatorIndex(0) }
+        Stamp {
+            time: NanoMoment(time),
+            bound_ns: 10,
+            source: ClockSource::System,
+            ingress: ValidatorIndex(0),
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The verdict on a block's payload, and its execution while the votes travel.
 
+use super::Replica;
 use super::blocks::{Block, Outcome};
 use super::plane::{Plane, PoolCommand};
 use super::seen::{PlausibleWindow, Seen, StampPlausibility};
-use super::Replica;
 use crate::chain::Chain;
 use roko_consensus::timeliness::{Timeliness, timeliness};
 use roko_consensus::{Event, Verdict};
@@ -45,7 +45,9 @@ enum PayloadError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Block(#[from] BlockError),
-    #[error("{implausible} of {judged} stamps that this node can judge are implausible, more than genesis allows")]
+    #[error(
+        "{implausible} of {judged} stamps that this node can judge are implausible, more than genesis allows"
+    )]
     Stamps { implausible: u32, judged: u32 },
 }
 
@@ -85,8 +87,10 @@ impl<P: Plane> Replica<P> {
     }
 
     fn judge_stamps(&self, view: &BodyView<'_>, checked: &Checked) -> StampPlausibility {
-        let window =
-            PlausibleWindow { delay_ns: self.chain.window.delay_ns, precision_ns: self.chain.window.precision_ns };
+        let window = PlausibleWindow {
+            delay_ns: self.chain.window.delay_ns,
+            precision_ns: self.chain.window.precision_ns,
+        };
         let mut stamps = StampPlausibility::default();
         for (entry, tx) in view.entries().zip(&checked.txs) {
             // Only the very stamp that came with the transaction can be judged; one made anew is of another time.
@@ -171,7 +175,13 @@ pub(super) fn check(
 }
 
 /// Executes a checked block.
-pub(super) fn execute(chain: &Chain, id: BlockId, header: &Header, checked: Checked, parent: &Outcome) -> Outcome {
+pub(super) fn execute(
+    chain: &Chain,
+    id: BlockId,
+    header: &Header,
+    checked: Checked,
+    parent: &Outcome,
+) -> Outcome {
     let context = BlockContext {
         height: header.height,
         time: header.time,

@@ -3,11 +3,12 @@
 //! A pairing check takes about a millisecond, so the control thread hands over whole batches and goes on. Signing
 //! has a queue of its own and is served first: a vote that waits behind a check delays finality.
 
+use crate::wake::Waker;
 use crossbeam::channel::{Receiver, Sender, bounded, select_biased};
 use roko_consensus::bls::SecretKey;
+use roko_consensus::collector::{Job, JobResult};
 use roko_consensus::quorum::Quorums;
 use roko_consensus::set::ValidatorSet;
-use roko_consensus::collector::{Job, JobResult};
 use roko_consensus::verify::{VerifiedCertificate, VerifiedVote, verify_certificate};
 use roko_wire::BlockId;
 use roko_wire::vote::{Ballot, Certificate, SigningDomain};
@@ -42,6 +43,8 @@ pub enum Check {
 
 /// What the worker found.
 #[derive(Debug)]
+// It lives in one slot of a short queue; a box would only be unpacked again.
+#[allow(clippy::large_enum_variant)]
 pub enum BlsDone {
     /// An own ballot, signed.
     Signed(VerifiedVote),
@@ -69,13 +72,17 @@ const SIGN_QUEUE: usize = 64;
 
 impl BlsWorker {
     /// Starts the worker's thread. `start` is called first on it, to name and pin it.
-    pub fn spawn(context: BlsContext, start: impl FnOnce() + Send + 'static) -> std::io::Result<BlsWorker> {
+    pub fn spawn(
+        context: BlsContext,
+        waker: Arc<Waker>,
+        start: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<BlsWorker> {
         let (sign, sign_in) = bounded(SIGN_QUEUE);
         let (check, check_in) = bounded(1);
         let (done_out, done) = bounded(SIGN_QUEUE + 2);
         std::thread::Builder::new().name("bls".into()).spawn(move || {
             start();
-            run(&context, &sign_in, &check_in, &done_out);
+            run(&context, &sign_in, &check_in, &done_out, &waker);
         })?;
         Ok(BlsWorker { sign, check, done, checks_running: 0 })
     }
@@ -113,6 +120,7 @@ fn run(
     sign: &Receiver<(View, Ballot)>,
     check: &Receiver<Check>,
     done: &Sender<BlsDone>,
+    waker: &Waker,
 ) {
     loop {
         let result = select_biased! {
@@ -130,6 +138,7 @@ fn run(
         if done.send(result).is_err() {
             return;
         }
+        waker.wake();
     }
 }
 

@@ -4,6 +4,7 @@
 //! lose power at once, a block that was voted for must still be somewhere, or the chain could never go on from it. The
 //! journal is the vote log's preallocated circle; everything that waits when a sync ends goes into the next one.
 
+use crate::wake::Waker;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_consensus::recovery::Record;
 use roko_state::storage::Storage;
@@ -12,6 +13,7 @@ use roko_wire::chunk::Propose;
 use roko_wire::codec::{DecodeError, Reader, Sink};
 use roko_wire::{BlockId, View};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 const KIND_PROPOSE: u8 = 3;
 const KIND_PIECE: u8 = 4;
@@ -126,13 +128,14 @@ impl Journal {
     pub fn spawn<S: Storage>(
         log: VoteLog<S>,
         recovered: VecDeque<(u64, View)>,
+        waker: Arc<Waker>,
         start: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Journal> {
         let (jobs, jobs_in) = bounded(QUEUE);
         let (done_out, done) = bounded(QUEUE);
         std::thread::Builder::new().name("journal".into()).spawn(move || {
             start();
-            run(log, recovered, &jobs_in, &done_out);
+            run(log, recovered, &jobs_in, &done_out, &waker);
         })?;
         Ok(Journal { jobs, done, waiting: VecDeque::new() })
     }
@@ -173,6 +176,7 @@ fn run<S: Storage>(
     mut live: VecDeque<(u64, View)>,
     jobs: &Receiver<Job>,
     done: &Sender<JournalDone>,
+    waker: &Waker,
 ) {
     while let Ok(first) = jobs.recv() {
         let mut batches = Vec::new();
@@ -189,7 +193,8 @@ fn run<S: Storage>(
         if batches.is_empty() {
             continue;
         }
-        let records: Vec<&[u8]> = batches.iter().flat_map(|batch| &batch.records).map(Vec::as_slice).collect();
+        let records: Vec<&[u8]> =
+            batches.iter().flat_map(|batch| &batch.records).map(Vec::as_slice).collect();
         let report = match log.append_batch(&records) {
             Ok(mut sequence) => {
                 for batch in &batches {
@@ -203,5 +208,6 @@ fn run<S: Storage>(
         if done.send(report).is_err() {
             return;
         }
+        waker.wake();
     }
 }

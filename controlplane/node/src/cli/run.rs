@@ -1,0 +1,216 @@
+//! `roko run`: one validator from its configuration file.
+
+use super::devnet::placement;
+use super::serve::{Services, runtime};
+use super::{CliError, CliResult};
+use crate::accounts::load_bls;
+use crate::chain::Chain;
+use crate::config::{NodeConfig, NodeKind};
+use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
+use clap::Args;
+use roko_peers::{Membership, NodeIdentity};
+use roko_pipeline::port::Port;
+use roko_services::NodeApi;
+use roko_services::http::MetricsConfig;
+use roko_services::rpc::RpcConfig;
+use roko_state::file::FileStorage;
+use roko_wire::genesis::Genesis;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often a running node says where it is.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it looks whether it is to stop.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Arguments of `roko run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The file is checked whole before any device is touched; `roko config example` prints one with every key explained.
+
+Examples:
+  roko config check node.toml && roko run --config node.toml
+  roko run --config /etc/roko/node.toml     stop it with Ctrl-C or a termination request: the last block is on disk then")]
+pub struct RunArgs {
+    /// The node's configuration file.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+/// Carries the command out.
+pub fn run(args: &RunArgs) -> CliResult {
+    let config = NodeConfig::load(&args.config).map_err(|problems| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        CliError(format!("{}:\n  {}", args.config.display(), all.join("\n  ")))
+    })?;
+    if config.node.kind != NodeKind::Validator {
+        return Err(CliError(
+            "node.kind: \"full\" needs catch-up from peers, which is not built yet: run a validator".into(),
+        ));
+    }
+    on_port(&config)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn on_port(_: &NodeConfig) -> CliResult {
+    Err(CliError(
+        "this binary was built without DPDK and has no port to other machines: install libdpdk-dev and build with \
+         default features, or run `roko devnet`"
+            .into(),
+    ))
+}
+
+#[cfg(feature = "dpdk")]
+fn on_port(config: &NodeConfig) -> CliResult {
+    use crate::config::PciOrVirtual;
+    use crate::devnet::network::Registered;
+    use roko_dpdk::{Eal, EalConfig, PciDevices, PoolConfig, PortConfig, vdev_port};
+    use roko_pipeline::port::dpdk::DpdkPort;
+
+    let say = |error: roko_dpdk::Error| CliError::with("the port", error);
+    let megabytes = config.port.memory_mb;
+    let pci = match &config.port.device {
+        PciOrVirtual::Pci(address) => PciDevices::Only(vec![address.clone()]),
+        PciOrVirtual::Virtual(_) => PciDevices::None,
+    };
+    let eal_config = if config.port.hugepages {
+        EalConfig::hugepages(megabytes, pci)
+    } else {
+        EalConfig { pci, ..EalConfig::unprivileged(megabytes) }
+    };
+    let eal = Arc::new(Eal::start(&eal_config).map_err(say)?);
+    let pool_config = PoolConfig { mbufs: config.port.frames, ..PoolConfig::default() };
+    let pool = eal.pool("frames", &pool_config).map_err(say)?;
+    let text = config.port.device.as_str();
+    let (name, arguments) = text.split_once(',').unwrap_or((text, ""));
+    let mut port = match &config.port.device {
+        PciOrVirtual::Virtual(_) => vdev_port(&eal, name, arguments),
+        PciOrVirtual::Pci(_) => roko_dpdk::Port::by_name(&eal, name),
+    }
+    .map_err(say)?;
+    // Peers know this node by a configured or derived Ethernet address, which need not be the device's own.
+    let mut queues =
+        port.start(&PortConfig { promiscuous: true, ..PortConfig::default() }, &pool).map_err(say)?;
+    let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
+        return Err(CliError(format!("the port {name} has no queues")));
+    };
+    let kind: &'static str = match &config.port.device {
+        PciOrVirtual::Pci(_) => "pci",
+        PciOrVirtual::Virtual(text) if text.starts_with("net_af_packet") => "net_af_packet",
+        PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
+        PciOrVirtual::Virtual(_) => "virtual",
+    };
+    run_node(config, DpdkPort::new(rx, tx, pool, kind, None), &Registered::new(Arc::clone(&eal)))?;
+    drop(port);
+    Ok(())
+}
+
+fn run_node<P: Port>(
+    config: &NodeConfig,
+    port: P,
+    enter: &impl crate::devnet::network::EnterThread,
+) -> CliResult
+where
+    P::Pool: Sync + 'static,
+{
+    let fail = |what: &'static str| move |error: &dyn std::fmt::Display| CliError::with(what, error);
+    let text = std::fs::read_to_string(&config.node.genesis)
+        .map_err(|error| CliError::with(config.node.genesis.display(), error))?;
+    let genesis = Genesis::parse(&text).map_err(|problems| {
+        CliError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let chain = Arc::new(Chain::new(genesis).map_err(|error| fail("genesis")(&error))?);
+    let identity = NodeIdentity::load(&config.node.node_key).map_err(|error| fail("node key")(&error))?;
+    let bls_path = config.node.bls_key.as_ref().ok_or_else(|| CliError("node.bls_key is missing".into()))?;
+    let bls_key = load_bls(bls_path).map_err(|error| fail("BLS key")(&error))?;
+    let members = Membership::new(&chain.genesis, &config.client_entries(), |at| config.mac_of(&at.ip))
+        .map_err(|error| fail("peers")(&error))?;
+    let (clock, _driver, clock_page) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
+        .map_err(|error| fail("clock")(&error))?;
+    let placement = placement(&config.tuning.profile)?;
+    let parts = ValidatorParts {
+        chain,
+        identity,
+        bls_key,
+        members: &members,
+        port,
+        data_dir: &config.node.data_dir,
+        clock,
+        clock_page,
+        placement: &placement,
+        options: options(config),
+    };
+    let Ready { stages, control, handle, open_report } =
+        validator::start(parts).map_err(|error| fail("start")(&error))?;
+    eprintln!(
+        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable",
+        config.node.name,
+        open_report.height,
+        open_report.accounts,
+        open_report.storage_kind,
+        open_report.cut.map_or(String::new(), |cut| format!(", {} torn bytes cut", cut.bytes)),
+        placement.profile().name,
+        placement.profile().idle.strategy.name(),
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = runtime(&stop)?;
+    let api = Arc::clone(&handle) as Arc<dyn NodeApi>;
+    let rpc = RpcConfig {
+        listen: config.rpc.listen,
+        connections_max: config.rpc.connections_max,
+        ..RpcConfig::default()
+    };
+    let metrics = MetricsConfig { listen: config.metrics.listen, ..MetricsConfig::default() };
+    let services = runtime.block_on(Services::start(vec![(rpc, api)], &metrics))?;
+    let mut threads =
+        placement.start_polling(stages, &stop, enter).map_err(|error| fail("poll threads")(&error))?;
+    let (pin, control_stop) = (placement.pin_control(), Arc::clone(&stop));
+    let control = std::thread::Builder::new().name("control".into()).spawn(move || {
+        pin();
+        control.run(&control_stop);
+    });
+    threads.push(control.map_err(|error| fail("the control thread")(&error))?);
+    wait(&handle, &stop);
+    runtime.block_on(services.stop());
+    for thread in threads {
+        // A thread that panicked has reported it.
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+fn options(config: &NodeConfig) -> NodeOptions {
+    NodeOptions {
+        name: config.node.name.clone(),
+        mempool_transactions_max: config.mempool.transactions_max as usize,
+        sender_transactions_max: config.mempool.sender_transactions_max,
+        stamp_flush_us: config.mempool.stamp_flush_us,
+        segment_bytes: u64::from(config.storage.segment_mb) << 20,
+        journal_bytes: u64::from(config.storage.journal_mb) << 20,
+        stranger_frames_per_second: config.filter.stranger_frames_per_second,
+        known_frames_per_second: config.filter.known_frames_per_second,
+        ..NodeOptions::default()
+    }
+}
+
+/// Says every now and then where the node is, until it is to stop.
+fn wait(handle: &crate::api::NodeHandle<FileStorage>, stop: &AtomicBool) {
+    let mut said = std::time::Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(STOP_INTERVAL);
+        if said.elapsed() >= STATUS_INTERVAL {
+            said = std::time::Instant::now();
+            let pool = handle.queue_stats().mempool;
+            eprintln!(
+                "height {}   view {}   pool {} waiting, {} in flight   {}",
+                handle.observer.durable_height(),
+                handle.observer.view(),
+                pool.pending,
+                pool.in_flight,
+                handle.observer.problem().unwrap_or_default(),
+            );
+        }
+    }
+}
