@@ -238,8 +238,9 @@ fn data_plane_config(
             signing_key: *identity.signing_key(),
             validators: chain.node_keys.clone(),
             stamp_flush_us: options.stamp_flush_us,
-            messages_per_poll: 1,
+            messages_per_poll: 2,
             recent_txs: 65_536,
+            salt: seed(),
         },
         order: OrderConfig {
             mempool,

@@ -206,9 +206,17 @@ fn secp_digest(layout: &[u8]) -> [u8; 32] {
 impl<'a> SignedNative<'a> {
     /// Checks the signature and returns the sender's address.
     pub fn verify(&self) -> Result<Address, SignatureError> {
+        self.verify_by(|key| VerificationKey::try_from(*key).ok())
+    }
+
+    /// [`SignedNative::verify`] with the caller's way from a key's bytes to its point, which may remember points.
+    pub fn verify_by(
+        &self,
+        point: impl FnOnce(&[u8; 32]) -> Option<VerificationKey>,
+    ) -> Result<Address, SignatureError> {
         match &self.authorization {
             Authorization::Ed25519 { public_key, signature } => {
-                let key = VerificationKey::try_from(*public_key).map_err(|_| SignatureError::BadKey)?;
+                let key = point(public_key).ok_or(SignatureError::BadKey)?;
                 let mut message = arrayvec::ArrayVec::<u8, { TX_BYTES_MAX + SIGNING_DOMAIN.len() }>::new();
                 message.put(SIGNING_DOMAIN);
                 message.put(self.layout);

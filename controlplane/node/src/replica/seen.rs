@@ -37,7 +37,7 @@ impl Seen {
     pub fn new(capacity: usize) -> Seen {
         let generation_max = (capacity / 2).max(1);
         Seen {
-            young: HashMap::with_capacity(generation_max),
+            young: HashMap::new(),
             old: HashMap::new(),
             young_roots: HashSet::new(),
             old_roots: HashSet::new(),

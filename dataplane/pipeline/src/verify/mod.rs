@@ -5,6 +5,7 @@
 //! same way against its own stamps. What was seen a moment ago is recognised before the signature is looked at.
 
 pub mod ingress;
+mod keys;
 mod recent;
 
 use crate::clock::{ClockPage, Received};
@@ -15,6 +16,7 @@ use crate::port::{FrameBuf, FramePool};
 use arrayvec::ArrayVec;
 use ed25519_zebra::{SigningKey, VerificationKey};
 use ingress::{Checked, Ingress, OpenBatch};
+use keys::SenderKeys;
 use recent::Recent;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::limits::TXS_PER_MESSAGE_MAX;
@@ -81,6 +83,8 @@ pub struct VerifyConfig {
     pub messages_per_poll: usize,
     /// Transaction ids remembered to recognise duplicates, a power of two.
     pub recent_txs: usize,
+    /// Secret of the sender keys' table, drawn at start.
+    pub salt: u64,
 }
 
 /// What is left of a batch after its check.
@@ -118,6 +122,7 @@ pub struct Verify<P: FramePool> {
 struct Checker {
     rules: TxRules,
     recent: Recent,
+    keys: SenderKeys,
 }
 
 impl Checker {
@@ -137,7 +142,7 @@ impl Checker {
         if self.recent.contains(&id, stamp.time) {
             return Err(VerifyCounter::Duplicate);
         }
-        let sender = signed.verify().map_err(|_| VerifyCounter::BadSignature)?;
+        let sender = signed.verify_by(|key| self.keys.get(key)).map_err(|_| VerifyCounter::BadSignature)?;
         self.recent.insert(&id, stamp.time);
         Ok(Checked {
             id,
@@ -157,7 +162,11 @@ impl<P: FramePool> Verify<P> {
         let chain = config.rules.chain_id;
         Verify {
             links,
-            checker: Checker { rules: config.rules, recent: Recent::new(config.recent_txs) },
+            checker: Checker {
+                rules: config.rules,
+                recent: Recent::new(config.recent_txs),
+                keys: SenderKeys::new(config.salt),
+            },
             ingress: Ingress::new(config.ingress, config.signing_key, chain, config.stamp_flush_us, clock),
             validators: config.validators,
             messages_per_poll: config.messages_per_poll.max(1),

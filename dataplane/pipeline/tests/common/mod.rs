@@ -135,6 +135,7 @@ pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
             stamp_flush_us: 200,
             messages_per_poll: 4,
             recent_txs: 1 << 14,
+            salt: 7,
         },
         order: OrderConfig {
             mempool: roko_ring::mempool::Config::for_txs(8_192, 99),
