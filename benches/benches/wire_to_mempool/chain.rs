@@ -7,7 +7,7 @@ use roko_dpdk::{Eal, MbufPool, PortConfig, ring_link, ring_port};
 use roko_pipeline::assembly::{ControlEnds, DataPlane, DataPlaneConfig, Depths, assemble};
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::client::ClientPort;
-use roko_pipeline::clock::{ClockPage, ClockWords};
+use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::idle::Idle;
 use roko_pipeline::order::{OrderCommand, OrderConfig};
@@ -45,7 +45,7 @@ pub(crate) struct Chain<P: Port, C: Port> {
     client: ClientPort<C>,
     commands: Gauge,
     pooled: Vec<TxId>,
-    _clock: PageWriter<ClockWords>,
+    _clock: PageWriter<ClockMap>,
 }
 
 impl<P: Port, C: Port> Chain<P, C> {
@@ -130,12 +130,12 @@ fn client_link() -> PeerLink {
 }
 
 /// A clock that starts at [`START`] and runs about as fast as the machine's.
-fn clock() -> (PageWriter<ClockWords>, ClockPage) {
+fn clock() -> (PageWriter<ClockMap>, ClockPage) {
     let (began, tsc_base) = (std::time::Instant::now(), roko_os::tsc::tsc());
     std::thread::sleep(std::time::Duration::from_millis(5));
     let ticks = roko_os::tsc::tsc() - tsc_base;
     let nanos_per_tick_q32 = ((began.elapsed().as_nanos() << 32) / u128::from(ticks)) as u64;
-    page(ClockWords(ClockMap {
+    page(ClockMap {
         tsc_base,
         base: START,
         nanos_per_tick_q32,
@@ -144,7 +144,7 @@ fn clock() -> (PageWriter<ClockWords>, ClockPage) {
         bound_ns_max: 1_000_000,
         source: ClockSource::System,
         state: ClockState::Converged,
-    }))
+    })
 }
 
 fn config() -> DataPlaneConfig {
@@ -165,6 +165,7 @@ fn config() -> DataPlaneConfig {
             signing_key: node_key,
             validators: vec![VerificationKey::from(&node_key)],
             stamp_flush_us: 200,
+            salt: 7,
             messages_per_poll: 4,
             recent_txs: 1 << 14,
         },

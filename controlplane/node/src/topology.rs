@@ -29,7 +29,7 @@ pub enum WhenFull {
 pub struct RingRow {
     /// Name in metrics.
     pub name: &'static str,
-    /// Key of its depth under `[rings]` in a profile.
+    /// Key of its depth under `[rings]` in a profile; empty where the depth follows from something else.
     pub depth_key: &'static str,
     /// From and to.
     pub way: &'static str,
@@ -56,17 +56,21 @@ pub const RINGS: &[RingRow] = &[
     row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
     row("filter_decode", "ingress", "filter > decode", "datagrams for this node", Backpressure),
     row("decode_open", "ingress", "decode > open", "sealed frames of known sessions", Backpressure),
+    row("open_decode", "", "open > decode", "sessions of which a frame verified", Drop),
     row("open_verify", "to_verify", "open > verify", "transactions", Drop),
     row("open_control", "to_control", "open > control", "votes, certificates, proposals, chunks", Drop),
     row("inject_verify", "injected", "rpc > verify", "transactions by RPC", Refuse),
     row("verify_order", "stamped", "verify > order", "verified, stamped transactions", Backpressure),
     row("verify_spread", "stamped", "verify > spread", "own stamp batches", Drop),
     row("order_control", "seen", "order > control", "reports of pooled transactions", Drop),
-    row("order_builder", "block_buffers", "order > builder", "drained block buffers", Never),
-    row("builder_control", "block_buffers", "builder > control", "built blocks", Never),
+    row("order_builder", "", "order > builder", "drained block buffers", Never),
+    row("builder_control", "", "builder > control", "built blocks", Never),
+    row("control_builder", "", "control > builder", "block buffers to build again or give back", Never),
+    row("builder_order", "", "builder > order", "free block buffers", Never),
     row("control_order", "order_commands", "control > order", "mempool commands", Backpressure),
     row("control_spread", "spread_commands", "control > spread", "messages", Backpressure),
     row("control_spread_blocks", "spread_blocks", "control > spread", "bodies", Backpressure),
+    row("spread_control", "spread_blocks", "spread > control", "bodies that are sent", Never),
     row("spread_tx_consensus", "to_tx", "spread > tx", "sealed consensus frames", Backpressure),
     row("spread_tx_block", "to_tx", "spread > tx", "sealed chunks", Backpressure),
     row("spread_tx_relay", "to_tx", "spread > tx", "sealed stamp batches", Drop),

@@ -15,7 +15,6 @@ use crate::workers::store::Store;
 use roko_consensus::SecretKey;
 use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
 use roko_pipeline::block_buffer::BlockRoom;
-use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
@@ -126,8 +125,6 @@ pub struct ValidatorParts<'a, P: Port> {
     pub data_dir: &'a Path,
     /// The node clock.
     pub clock: NodeClock,
-    /// The same clock as the data plane reads it.
-    pub clock_page: ClockPage,
     /// Which stage runs where.
     pub placement: &'a Placement,
     /// Settings.
@@ -266,18 +263,8 @@ pub fn start<P: Port>(parts: ValidatorParts<'_, P>) -> Result<Ready<P::Buf>, Sta
 where
     P::Pool: Sync + 'static,
 {
-    let ValidatorParts {
-        chain,
-        identity,
-        bls_key,
-        members,
-        port,
-        data_dir,
-        clock,
-        clock_page,
-        placement,
-        options,
-    } = parts;
+    let ValidatorParts { chain, identity, bls_key, members, port, data_dir, clock, placement, options } =
+        parts;
     let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
     if bls_key.public_key().to_bytes() != chain.genesis.validators[index.as_usize()].bls_key.0 {
         return Err(StartError::BlsKey(index.0));
@@ -295,7 +282,7 @@ where
     let capacity = config.order.mempool.txs_max() as u32;
     let limits =
         Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
-    let plane = assemble(port, config, Box::new(Keys(keys)), clock_page)?;
+    let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
     let control = plane.control;
     let disk = Disk::open(&chain, data_dir, &options)?;
     let observer = Arc::new(Observer::new(options.name.clone(), Some(data_dir.join("evidence"))));

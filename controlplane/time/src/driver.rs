@@ -3,10 +3,8 @@
 use crate::map::{Calibrator, Sample, Settings};
 use roko_os::{clock, tsc};
 use roko_ring::seqlock::{Page, PageWriter, page};
-use roko_ring::words::Words;
-use roko_wire::NanoMoment;
 use roko_wire::clock::ClockMap;
-use roko_wire::nano::{ClockReading, ClockSource, ClockState};
+use roko_wire::nano::ClockReading;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -34,48 +32,10 @@ pub enum TimeError {
     Thread(std::io::Error),
 }
 
-/// A map as the words of a page.
-#[derive(Clone, Copy)]
-struct MapWords(ClockMap);
-
-impl Words for MapWords {
-    const WORDS: usize = 9;
-
-    fn put(&self, sink: &mut impl FnMut(u64)) {
-        let map = &self.0;
-        map.base.0.put(sink);
-        for word in [map.tsc_base, map.nanos_per_tick_q32, map.bound_ns, map.bound_ns_max] {
-            sink(word);
-        }
-        sink(map.drift_ppb.into());
-        sink(map.source as u64);
-        sink(map.state as u64);
-    }
-
-    fn take(source: &mut impl FnMut() -> u64) -> MapWords {
-        MapWords(ClockMap {
-            base: NanoMoment(u128::take(source)),
-            tsc_base: source(),
-            nanos_per_tick_q32: source(),
-            bound_ns: source(),
-            bound_ns_max: source(),
-            drift_ppb: source() as u32,
-            source: ClockSource::from_byte(source() as u8).unwrap_or(ClockSource::System),
-            state: match source() {
-                0 => ClockState::Initializing,
-                1 => ClockState::Converging,
-                2 => ClockState::Converged,
-                3 => ClockState::Holdover,
-                _ => ClockState::Degraded,
-            },
-        })
-    }
-}
-
 /// The node's clock. Cheap to clone and to read: no lock, no system call.
 #[derive(Clone)]
 pub struct NodeClock {
-    page: Page<MapWords>,
+    page: Page<ClockMap>,
     status: Arc<ClockStatus>,
 }
 
@@ -85,7 +45,7 @@ impl NodeClock {
     pub fn now(&self) -> ClockReading {
         loop {
             let version = self.page.version();
-            let map = self.page.read().0;
+            let map = self.page.read();
             let ticks = tsc::tsc_ordered();
             // A thread that lost its core between the two reads would use a map past its time.
             if self.page.version() == version {
@@ -94,10 +54,16 @@ impl NodeClock {
         }
     }
 
+    /// The page that the clock is read from, for stages that read it with a counter value of their own.
+    #[must_use]
+    pub fn page(&self) -> Page<ClockMap> {
+        self.page.clone()
+    }
+
     /// The map in force.
     #[must_use]
     pub fn map(&self) -> ClockMap {
-        self.page.read().0
+        self.page.read()
     }
 
     /// Counters of the driver.
@@ -175,7 +141,7 @@ impl ClockDriver {
         let _ = calibrator.update(&burst(), tsc::tsc_ordered());
         thread::sleep(FIRST_WINDOW);
         let first = calibrator.update(&burst(), tsc::tsc_ordered()).ok_or(TimeError::NoRate)?;
-        let (writer, reader) = page(MapWords(first));
+        let (writer, reader) = page(first);
         publish(&first);
         let status = Arc::new(ClockStatus::default());
         let clock = NodeClock { page: reader, status: Arc::clone(&status) };
@@ -195,7 +161,7 @@ impl ClockDriver {
 
 struct Run {
     calibrator: Calibrator,
-    writer: PageWriter<MapWords>,
+    writer: PageWriter<ClockMap>,
     status: Arc<ClockStatus>,
 }
 
@@ -203,7 +169,7 @@ impl Run {
     fn update(&mut self, publish: &mut impl FnMut(&ClockMap)) {
         let samples = burst();
         if let Some(map) = self.calibrator.update(&samples, tsc::tsc_ordered()) {
-            self.writer.write(&MapWords(map));
+            self.writer.write(&map);
             publish(&map);
         }
         self.status.record(&self.calibrator);
@@ -222,6 +188,8 @@ fn burst() -> [Sample; BURST] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roko_wire::NanoMoment;
+    use roko_wire::nano::ClockState;
 
     #[test]
     fn the_clock_follows_the_host_and_never_goes_back() {

@@ -1,51 +1,12 @@
 //! The clock page as stages see it: a counter value becomes a moment with its bound, without a system call.
 
 use roko_ring::seqlock::Page;
-use roko_ring::words::Words;
 use roko_wire::NanoMoment;
 use roko_wire::clock::ClockMap;
-use roko_wire::nano::{ClockSource, ClockState};
-
-/// A [`ClockMap`] as the words of a page. Torn words, which the page throws away, read as a degraded system clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockWords(pub ClockMap);
+use roko_wire::nano::ClockSource;
 
 /// A page that holds the map from a counter to moments.
-pub type ClockPage = Page<ClockWords>;
-
-impl Words for ClockWords {
-    const WORDS: usize = 9;
-    fn put(&self, sink: &mut impl FnMut(u64)) {
-        let map = &self.0;
-        map.base.0.put(sink);
-        for word in [map.tsc_base, map.nanos_per_tick_q32, map.bound_ns, map.bound_ns_max] {
-            sink(word);
-        }
-        sink(u64::from(map.drift_ppb));
-        sink(map.source as u64);
-        sink(map.state as u64);
-    }
-    fn take(source: &mut impl FnMut() -> u64) -> ClockWords {
-        let base = NanoMoment(u128::take(source));
-        let [tsc_base, nanos_per_tick_q32, bound_ns, bound_ns_max] = core::array::from_fn(|_| source());
-        ClockWords(ClockMap {
-            tsc_base,
-            base,
-            nanos_per_tick_q32,
-            bound_ns,
-            bound_ns_max,
-            drift_ppb: source() as u32,
-            source: ClockSource::from_byte(source() as u8).unwrap_or(ClockSource::System),
-            state: match source() {
-                0 => ClockState::Initializing,
-                1 => ClockState::Converging,
-                2 => ClockState::Converged,
-                3 => ClockState::Holdover,
-                _ => ClockState::Degraded,
-            },
-        })
-    }
-}
+pub type ClockPage = Page<ClockMap>;
 
 /// When a frame was received, and how sure that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +47,9 @@ mod tests {
             source: ClockSource::Peers,
             state: ClockState::Holdover,
         };
-        let (mut writer, reader) = page(ClockWords(map));
-        assert_eq!(reader.read(), ClockWords(map));
-        let later = ClockWords(ClockMap { tsc_base: 23, source: ClockSource::Gnss, ..map });
+        let (mut writer, reader) = page(map);
+        assert_eq!(reader.read(), map);
+        let later = ClockMap { tsc_base: 23, source: ClockSource::Gnss, ..map };
         writer.write(&later);
         assert_eq!(reader.read(), later);
     }

@@ -64,8 +64,8 @@ impl<R: RxPort> Stage for Rx<R> {
             return Progress::default();
         }
         // Read after the burst: a stamp may be late by the poll's gap, never early.
-        let software = Received::from_map(&self.clock.read().0, tsc(), false);
-        let port_map = self.port_clock.as_ref().map(|page| page.read().0);
+        let software = Received::from_map(&self.clock.read(), tsc(), false);
+        let port_map = self.port_clock.as_ref().map(|page| page.read());
         self.counters.add(RxCounter::Received, count as u64);
         let mut dropped = 0;
         for buf in self.burst.drain(..) {

@@ -10,7 +10,6 @@ use roko_dpdk::{
 };
 use roko_pipeline::assembly::{Depths, assemble};
 use roko_pipeline::client::ClientPort;
-use roko_pipeline::clock::ClockWords;
 use roko_pipeline::idle::Idle;
 use roko_pipeline::poll::{PollLoop, Stage};
 use roko_pipeline::port::TimestampKind;
@@ -46,7 +45,7 @@ fn the_ports_receive_time_becomes_the_stamp() {
         source: ClockSource::Ptp,
         state: ClockState::Converged,
     };
-    let (_nic_writer, nic_clock) = page(ClockWords(nic_map));
+    let (_nic_writer, nic_clock) = page(nic_map);
     let (_writer, clock) = clock();
     let mut settings = config(0, 1);
     settings.port_clock = Some(nic_clock);

@@ -4,6 +4,8 @@
 //! in relaxed atomic words that is no data race, and the torn value is thrown away after the version check.
 //! Going through words field by field also keeps padding bytes, which may be uninitialised, out of it.
 
+use roko_wire::clock::ClockMap;
+use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::{Address, BlockId, Epoch, Hash32, Height, NanoMoment, TxId, View};
 
 /// Plain data of a fixed number of words.
@@ -102,6 +104,40 @@ impl<T: Words, const N: usize> Words for [T; N] {
 /// Bytes packed eight to a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Octets<const N: usize>(pub [u8; N]);
+
+/// A node clock's map. Torn words, which the page throws away, read as a degraded system clock.
+impl Words for ClockMap {
+    const WORDS: usize = 9;
+    fn put(&self, sink: &mut impl FnMut(u64)) {
+        self.base.0.put(sink);
+        for word in [self.tsc_base, self.nanos_per_tick_q32, self.bound_ns, self.bound_ns_max] {
+            sink(word);
+        }
+        sink(u64::from(self.drift_ppb));
+        sink(self.source as u64);
+        sink(self.state as u64);
+    }
+    fn take(source: &mut impl FnMut() -> u64) -> ClockMap {
+        let base = NanoMoment(u128::take(source));
+        let [tsc_base, nanos_per_tick_q32, bound_ns, bound_ns_max] = core::array::from_fn(|_| source());
+        ClockMap {
+            tsc_base,
+            base,
+            nanos_per_tick_q32,
+            bound_ns,
+            bound_ns_max,
+            drift_ppb: source() as u32,
+            source: ClockSource::from_byte(source() as u8).unwrap_or(ClockSource::System),
+            state: match source() {
+                0 => ClockState::Initializing,
+                1 => ClockState::Converging,
+                2 => ClockState::Converged,
+                3 => ClockState::Holdover,
+                _ => ClockState::Degraded,
+            },
+        }
+    }
+}
 
 impl<const N: usize> Words for Octets<N> {
     const WORDS: usize = N.div_ceil(8);

@@ -150,7 +150,7 @@ pub fn placement(profile: &str) -> Result<Placement, CliError> {
         |problems: Vec<String>| CliError(format!("profile \"{profile}\":\n  {}", problems.join("\n  ")));
     let parsed = Profile::parse(&text).map_err(|e| join(e.iter().map(ToString::to_string).collect()))?;
     let host = HostCores::detect().map_err(|error| CliError::with("the cores of this host", error))?;
-    let mut keys: Vec<&str> = RINGS.iter().map(|ring| ring.depth_key).collect();
+    let mut keys: Vec<&str> = RINGS.iter().map(|ring| ring.depth_key).filter(|key| !key.is_empty()).collect();
     keys.dedup();
     let mut problems: Vec<String> = parsed.validate(&host).iter().map(ToString::to_string).collect();
     problems.extend(parsed.validate_rings(&keys).iter().map(ToString::to_string));

@@ -127,7 +127,7 @@ where
     let bls_key = load_bls(bls_path).map_err(|error| fail("BLS key")(&error))?;
     let members = Membership::new(&chain.genesis, &config.client_entries(), |at| config.mac_of(&at.ip))
         .map_err(|error| fail("peers")(&error))?;
-    let (clock, _driver, clock_page) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
+    let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
         .map_err(|error| fail("clock")(&error))?;
     let placement = placement(&config.tuning.profile)?;
     let parts = ValidatorParts {
@@ -138,7 +138,6 @@ where
         port,
         data_dir: &config.node.data_dir,
         clock,
-        clock_page,
         placement: &placement,
         options: options(config),
     };

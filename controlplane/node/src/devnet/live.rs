@@ -21,6 +21,7 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 pub struct Live {
     finals: VecDeque<(Instant, u64)>,
     ticks_before: Vec<[u64; 4]>,
+    drawn_at: Option<Instant>,
 }
 
 impl Live {
@@ -83,8 +84,14 @@ impl Live {
     /// One bar a stage: how the stages' time was spent since the last drawing, all validators together.
     fn regimes(&mut self, out: &mut String, devnet: &Devnet) -> std::fmt::Result {
         let Some(first) = devnet.nodes.first() else { return Ok(()) };
-        writeln!(out, "\nstage      regimes: # processing  ! backpressured  h housekeeping  . caught up")?;
+        writeln!(
+            out,
+            "\nstage      share of a core: # processing  ! backpressured  h housekeeping  . caught up or idle"
+        )?;
         let stages = first.data_plane.stages.len();
+        let since = self.drawn_at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
+        let per_tick = devnet.clock.map().nanos_per_tick_q32.max(1);
+        let wall_ticks = ((since.as_nanos() << 32) / u128::from(per_tick)) as u64;
         self.ticks_before.resize(stages, [0; 4]);
         for place in 0..stages {
             let mut ticks = [0u64; 4];
@@ -98,15 +105,15 @@ impl Live {
             let before = std::mem::replace(&mut self.ticks_before[place], ticks);
             let spent: Vec<u64> =
                 ticks.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
-            writeln!(out, "{:<10} [{}]", first.data_plane.stages[place].stage(), bar(&spent))?;
+            writeln!(out, "{:<10} [{}]", first.data_plane.stages[place].stage(), bar(&spent, wall_ticks))?;
         }
         Ok(())
     }
 }
 
-/// A bar of [`BAR`] characters; a regime that took any time shows at least one.
-fn bar(spent: &[u64]) -> String {
-    let total: u64 = spent.iter().sum::<u64>().max(1);
+/// A bar of [`BAR`] characters, the whole being the time that went by; a regime that took any time shows at least one.
+fn bar(spent: &[u64], wall_ticks: u64) -> String {
+    let total: u64 = spent.iter().sum::<u64>().max(wall_ticks).max(1);
     let share = |regime: Regime| {
         let ticks = spent[regime as usize];
         let chars = (ticks as u128 * BAR as u128 / u128::from(total)) as usize;
@@ -182,7 +189,7 @@ mod tests {
             spent[Regime::Processing as usize] = processing;
             spent[Regime::Backpressured as usize] = backpressured;
             spent[Regime::Housekeeping as usize] = housekeeping;
-            bar(&spent)
+            bar(&spent, 0)
         };
         assert_eq!(bar_of(0, 0, 0, 0), ".".repeat(BAR));
         assert_eq!(bar_of(50, 50, 0, 0), format!("{}{}", "#".repeat(BAR / 2), ".".repeat(BAR / 2)));

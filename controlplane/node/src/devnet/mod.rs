@@ -98,7 +98,7 @@ impl Devnet {
         let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
-        let (clock, clock_driver, clock_page) = crate::clock::start(&chain, clock_bound_us)?;
+        let (clock, clock_driver) = crate::clock::start(&chain, clock_bound_us)?;
         let client = NodeIdentity::from_seed(&client_seed(&chain));
         let entry = client_entry(&client, &chain);
         let mac = |endpoint: &Endpoint| roko_peers::membership::derived_mac(&endpoint.ip);
@@ -120,7 +120,6 @@ impl Devnet {
                 port,
                 data_dir: &data_dir.join(format!("validator-{index}")),
                 clock: clock.clone(),
-                clock_page: clock_page.clone(),
                 placement: &placement,
                 options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
             };

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// How far above the current view chunks without a header are kept.
 const CHUNK_VIEWS_AHEAD: u64 = 8;
 
+/// A vote this far below the last final view is no late one but a straggler's.
+const STRAGGLER_VIEWS: u64 = 16;
+
 /// How many blocks each peer may pull in a while: a block is thousands of times larger than the question.
 #[derive(Debug)]
 pub(super) struct PullBudget {
@@ -58,6 +61,7 @@ impl<P: Plane> Replica<P> {
         match Message::read(bytes) {
             Ok(Message::Propose(propose)) => self.on_propose(from, received, propose),
             Ok(Message::Vote(vote)) => {
+                self.help_straggler(from, vote.view);
                 // A vote speaks for its signer alone, whoever brings it: its signature is what counts.
                 if !self.collector.offer(vote, self.clock.now) {
                     self.observer.counters.votes_dropped.add(1);
@@ -74,6 +78,16 @@ impl<P: Plane> Replica<P> {
                 }
             }
             Ok(Message::Submit(_) | Message::Batch(_)) | Err(_) => self.observer.counters.bad_messages.add(1),
+        }
+    }
+
+    /// Who votes in a view long final has missed its end: the proof of the last final block brings it here.
+    fn help_straggler(&mut self, from: ValidatorIndex, view: View) {
+        let final_view = self.machine.last_final().view;
+        if view.0.saturating_add(STRAGGLER_VIEWS) < final_view.0 && self.pulls.take(from, self.clock.now) {
+            for certificate in self.machine.certificates_of(view) {
+                self.send_certificate(Target::One(from), &certificate);
+            }
         }
     }
 

@@ -1,32 +1,35 @@
 //! What the tests of the whole node share: the built program as a child process, and its services' addresses.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// How long the program may take to say something, on a machine that has other work.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The built program.
-pub fn roko() -> Command {
+pub(crate) fn roko() -> Command {
     Command::new(env!("CARGO_BIN_EXE_roko"))
 }
 
 /// A `roko devnet` that runs with services on free ports. Dropping it kills it.
-pub struct DevnetProcess {
+pub(crate) struct DevnetProcess {
     child: Child,
     /// JSON-RPC of each validator, `http://address:port`.
-    pub rpc: Vec<String>,
+    pub(crate) rpc: Vec<String>,
     /// Address of the metrics page, without a scheme.
-    pub metrics: String,
+    pub(crate) metrics: String,
     lines: Receiver<String>,
 }
 
 impl DevnetProcess {
     /// Starts it over in-process ports on `data_dir`, and waits until its services listen.
-    pub fn start(data_dir: &Path, rate: u64, more: &[&str]) -> DevnetProcess {
+    pub(crate) fn start(data_dir: &Path, rate: u64, more: &[&str]) -> DevnetProcess {
         let mut child = roko()
             .args(["devnet", "--port", "in-process", "--rpc-port", "0", "--metrics-port", "0"])
             .arg("--rate")
@@ -56,7 +59,7 @@ impl DevnetProcess {
     }
 
     /// The rest of the next line that begins with `prefix`.
-    pub fn line(&mut self, prefix: &str) -> String {
+    pub(crate) fn line(&mut self, prefix: &str) -> String {
         let until = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -68,18 +71,8 @@ impl DevnetProcess {
         panic!("the devnet never said \"{prefix}\" but:\n{}", seen.join("\n"));
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What it prints on stdout.
-    pub fn stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("asked for once")
-    }
-
     /// Kills it with SIGKILL, as `kill -9` does, and waits until it is gone.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("the devnet runs until it is killed");
         let status = self.child.wait().expect("a killed child ends");
         assert_eq!(status.code(), None, "the devnet ended by itself: {status}");
@@ -93,4 +86,3 @@ impl Drop for DevnetProcess {
         let _ = self.child.wait();
     }
 }
-

@@ -160,7 +160,7 @@ impl<B: FrameBuf> Order<B> {
     }
 
     fn now(&self, tsc: u64) -> Received {
-        Received::from_map(&self.clock.read().0, tsc, false)
+        Received::from_map(&self.clock.read(), tsc, false)
     }
 
     fn insert(&mut self, frame: &StampedFrame<B>, now: NanoMoment) {
@@ -397,6 +397,6 @@ impl<B: FrameBuf> Stage for Order<B> {
 
 /// How many ticks of the time-stamp counter `nanos` are, by the clock page.
 pub(crate) fn nanos_to_ticks(clock: &ClockPage, nanos: u64) -> u64 {
-    let per_tick = clock.read().0.nanos_per_tick_q32.max(1);
+    let per_tick = clock.read().nanos_per_tick_q32.max(1);
     ((u128::from(nanos) << 32) / u128::from(per_tick)) as u64
 }

@@ -7,7 +7,7 @@ use ed25519_zebra::{SigningKey, VerificationKey};
 use roko_pipeline::assembly::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::client::ClientPort;
-use roko_pipeline::clock::{ClockPage, ClockWords};
+use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
@@ -93,13 +93,13 @@ pub fn node_key(station: Station) -> SigningKey {
 }
 
 /// A clock that starts at [`START`] and runs as fast as the machine's counter, roughly.
-pub fn clock() -> (PageWriter<ClockWords>, ClockPage) {
+pub fn clock() -> (PageWriter<ClockMap>, ClockPage) {
     let began = std::time::Instant::now();
     let tsc_base = roko_os::tsc::tsc();
     std::thread::sleep(std::time::Duration::from_millis(5));
     let ticks = roko_os::tsc::tsc() - tsc_base;
     let nanos = began.elapsed().as_nanos();
-    page(ClockWords(ClockMap {
+    page(ClockMap {
         tsc_base,
         base: START,
         nanos_per_tick_q32: ((nanos << 32) / u128::from(ticks)) as u64,
@@ -108,7 +108,7 @@ pub fn clock() -> (PageWriter<ClockWords>, ClockPage) {
         bound_ns_max: 1_000_000,
         source: ClockSource::System,
         state: ClockState::Converged,
-    }))
+    })
 }
 
 pub fn now(clock: &ClockPage) -> NanoMoment {
@@ -164,7 +164,7 @@ pub struct Lone {
     pub tx: <InProcessPort as Port>::Tx,
     pub pool: InProcessPool,
     pub clock: ClockPage,
-    _clock: PageWriter<ClockWords>,
+    _clock: PageWriter<ClockMap>,
 }
 
 impl Lone {
@@ -281,7 +281,7 @@ pub struct Net {
     pub controls: Vec<ControlEnds<InProcessPort>>,
     pub client: ClientPort<InProcessPort>,
     pub clock: ClockPage,
-    _clock: PageWriter<ClockWords>,
+    _clock: PageWriter<ClockMap>,
 }
 
 impl Net {
