@@ -160,13 +160,29 @@ impl<P: Plane> Replica<P> {
 
     /// Gives an event to the machine and carries out what it asks.
     fn feed(&mut self, event: Event) {
+        self.step(event);
+        self.carry_out();
+    }
+
+    /// Gives an event to the machine; what it asks waits. Ballots do not wait: they are signed on another thread, so the
+    /// sooner they get there the better.
+    fn step(&mut self, event: Event) {
         self.machine.step(event, self.clock.now, &mut self.step_out);
-        self.actions.extend(self.step_out.drain(..));
-        // Carrying out an action may feed further events; their actions queue up behind.
+        for action in std::mem::take(&mut self.step_out) {
+            match action {
+                Action::CastVote { view, ballot } => self.unsigned.push_back((view, ballot)),
+                other => self.actions.push_back(other),
+            }
+        }
+        self.sign_waiting();
+        self.collector.set_views(self.machine.last_final().view, self.machine.current_view());
+    }
+
+    /// Carries out what waits. An action may feed further events; their actions queue up behind.
+    fn carry_out(&mut self) {
         while let Some(action) = self.actions.pop_front() {
             self.act(action);
         }
-        self.collector.set_views(self.machine.last_final().view, self.machine.current_view());
     }
 
     /// Hands the next check to the BLS worker when it is free: proposals first, for votes follow from them.

@@ -26,6 +26,7 @@ use roko_pipeline::{DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
 use roko_ring::spsc::Gauge;
 use roko_state::file::{FileStorage, WritePath};
+use roko_state::storage::Storage;
 use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
@@ -110,7 +111,7 @@ pub enum StartError {
 }
 
 /// What a validator is put together from.
-pub struct ValidatorParts<'a, P: Port> {
+pub struct ValidatorParts<'a, P: Port, S: Storage> {
     /// The chain.
     pub chain: Arc<Chain>,
     /// Its node key.
@@ -122,6 +123,8 @@ pub struct ValidatorParts<'a, P: Port> {
     /// Its port.
     pub port: P,
     /// Where its state lives.
+    pub storage: S,
+    /// Where its boot stamp and its evidence are kept.
     pub data_dir: &'a Path,
     /// The node clock.
     pub clock: NodeClock,
@@ -132,13 +135,13 @@ pub struct ValidatorParts<'a, P: Port> {
 }
 
 /// A node that is ready to run.
-pub struct Ready<B> {
+pub struct Ready<B, S: Storage> {
     /// Its stages in packet order.
     pub stages: Vec<(&'static str, Box<dyn Stage>)>,
     /// Its control thread's loop.
     pub control: ControlLoop<B>,
     /// Its face to services.
-    pub handle: Arc<NodeHandle<FileStorage>>,
+    pub handle: Arc<NodeHandle<S>>,
     /// What opening the store found.
     pub open_report: OpenReport,
 }
@@ -258,13 +261,32 @@ fn data_plane_config(
     }
 }
 
+/// The directory of a node's state, made when it is new.
+pub fn open_files(data_dir: &Path) -> Result<FileStorage, StartError> {
+    std::fs::create_dir_all(data_dir)?;
+    Ok(FileStorage::open(
+        data_dir,
+        if std::env::var("ROKO_PLAIN").is_ok() { WritePath::Plain } else { WritePath::Best },
+    )?)
+}
+
 /// Opens the disk, wires the stages and starts the workers of a validator.
-pub fn start<P: Port>(parts: ValidatorParts<'_, P>) -> Result<Ready<P::Buf>, StartError>
+pub fn start<P: Port, S: Storage>(parts: ValidatorParts<'_, P, S>) -> Result<Ready<P::Buf, S>, StartError>
 where
     P::Pool: Sync + 'static,
 {
-    let ValidatorParts { chain, identity, bls_key, members, port, data_dir, clock, placement, options } =
-        parts;
+    let ValidatorParts {
+        chain,
+        identity,
+        bls_key,
+        members,
+        port,
+        storage,
+        data_dir,
+        clock,
+        placement,
+        options,
+    } = parts;
     let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
     if bls_key.public_key().to_bytes() != chain.genesis.validators[index.as_usize()].bls_key.0 {
         return Err(StartError::BlsKey(index.0));
@@ -284,7 +306,7 @@ where
         Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
     let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
     let control = plane.control;
-    let disk = Disk::open(&chain, data_dir, &options)?;
+    let disk = Disk::open(&chain, &storage, &options)?;
     let observer = Arc::new(Observer::new(options.name.clone(), Some(data_dir.join("evidence"))));
     let order_metrics = control
         .metrics
@@ -364,17 +386,16 @@ fn mempool_memory(config: &MempoolConfig) -> u64 {
 }
 
 /// What a node finds on its disk.
-struct Disk {
-    store: StateStore<FileStorage>,
+struct Disk<S: Storage> {
+    store: StateStore<S>,
     report: OpenReport,
-    log: VoteLog<FileStorage>,
+    log: VoteLog<S>,
     recovered: std::collections::VecDeque<(u64, roko_wire::View)>,
     started: Started,
 }
 
-impl Disk {
-    fn open(chain: &Chain, data_dir: &Path, options: &NodeOptions) -> Result<Disk, StartError> {
-        let storage = FileStorage::open(data_dir, WritePath::Best)?;
+impl<S: Storage> Disk<S> {
+    fn open(chain: &Chain, storage: &S, options: &NodeOptions) -> Result<Disk<S>, StartError> {
         let store_options = StoreOptions {
             segment_bytes: options.segment_bytes,
             indexed_transactions_max: options.indexed_transactions_max,
@@ -383,7 +404,7 @@ impl Disk {
         let accounts = chain.genesis_accounts();
         let (store, report) =
             StateStore::open_with(storage.clone(), &accounts, chain.genesis_block, store_options)?;
-        let (log, log_report) = VoteLog::open(&storage, VoteLogOptions { bytes: options.journal_bytes })?;
+        let (log, log_report) = VoteLog::open(storage, VoteLogOptions { bytes: options.journal_bytes })?;
         let journaled = journal::read(&log.recover()?)?;
         let recovered = journaled
             .views

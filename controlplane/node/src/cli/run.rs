@@ -136,6 +136,7 @@ where
         bls_key,
         members: &members,
         port,
+        storage: validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?,
         data_dir: &config.node.data_dir,
         clock,
         placement: &placement,

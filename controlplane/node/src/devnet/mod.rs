@@ -19,9 +19,10 @@ use roko_pipeline::client::ClientPort;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
 use roko_state::file::FileStorage;
+use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
 use roko_wire::genesis::{Endpoint, NodeKey};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -45,9 +46,9 @@ pub struct DevnetPlan {
 }
 
 /// A devnet that runs.
-pub struct Devnet {
+pub struct Devnet<S: Storage = FileStorage> {
     /// Each validator's handle, in index order.
-    pub nodes: Vec<Arc<NodeHandle<FileStorage>>>,
+    pub nodes: Vec<Arc<NodeHandle<S>>>,
     /// Driver of the ports, as it is shown everywhere.
     pub port_kind: &'static str,
     /// The node clock.
@@ -94,6 +95,20 @@ impl Devnet {
     where
         <N::Port as Port>::Pool: Sync + 'static,
     {
+        Devnet::start_on(plan, network, |_, data_dir| validator::open_files(data_dir))
+    }
+}
+
+impl<S: Storage> Devnet<S> {
+    /// Starts a devnet whose validators' state lives where `storage` says, given the validator's index and folder.
+    pub fn start_on<N: Network>(
+        plan: DevnetPlan,
+        network: N,
+        storage: impl Fn(usize, &Path) -> Result<S, validator::StartError>,
+    ) -> Result<(Devnet<S>, Loader), DevnetError>
+    where
+        <N::Port as Port>::Pool: Sync + 'static,
+    {
         let started = Instant::now();
         let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
@@ -112,19 +127,21 @@ impl Devnet {
         let mut nodes = Vec::new();
         let keys = node_identities.into_iter().zip(bls_keys);
         for (index, (port, (identity, bls_key))) in ports.into_iter().zip(keys).enumerate() {
+            let failed = |source| DevnetError::Start { index, source };
+            let own_dir = data_dir.join(format!("validator-{index}"));
             let parts = ValidatorParts {
                 chain: Arc::clone(&chain),
                 identity,
                 bls_key,
                 members: &members,
                 port,
-                data_dir: &data_dir.join(format!("validator-{index}")),
+                storage: storage(index, &own_dir).map_err(failed)?,
+                data_dir: &own_dir,
                 clock: clock.clone(),
                 placement: &placement,
                 options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
             };
-            let Ready { stages: own, control, handle, .. } =
-                validator::start(parts).map_err(|source| DevnetError::Start { index, source })?;
+            let Ready { stages: own, control, handle, .. } = validator::start(parts).map_err(failed)?;
             stages.extend(own);
             nodes.push(handle);
             let (pin, stop) = (placement.pin_control(), Arc::clone(&stop));
@@ -178,7 +195,7 @@ fn client_links(
     client: &NodeIdentity,
     members: &Membership,
     chain: &Chain,
-    data_dir: &std::path::Path,
+    data_dir: &Path,
 ) -> Result<Vec<roko_pipeline::peer::PeerLink>, DevnetError> {
     let keys = KeyDeriver::new(client, members, &chain.genesis_hash)?;
     let slot = members.slot_of_key(&client.node_key())?;

@@ -5,6 +5,7 @@ use super::load::LoadCounts;
 use crate::observe::FinalityTimes;
 use crate::observe::durations::Durations;
 use roko_services::NodeApi;
+use roko_state::storage::Storage;
 use ruint::aliases::U256;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -119,7 +120,7 @@ pub struct Report {
     pub problems: BTreeMap<String, String>,
 }
 
-impl Devnet {
+impl<S: Storage> Devnet<S> {
     /// What has been done in `load` since the load began.
     #[must_use]
     pub fn report(&self, counts: &LoadCounts, load: Duration, first_final: Option<Duration>) -> Report {

@@ -26,10 +26,8 @@ impl<P: Plane> Replica<P> {
             Action::SetTimer(at) => self.timer = at,
             Action::RequestProposal(request) => self.start_building(request),
             Action::ValidatePayload { block } => self.want_verdict(block),
-            Action::CastVote { view, ballot } => {
-                self.unsigned.push_back((view, ballot));
-                self.sign_waiting();
-            }
+            // Taken out before; see `step`.
+            Action::CastVote { .. } => {}
             Action::BroadcastCertificate(certificate) => {
                 self.send_certificate(Target::Validators, &certificate)
             }

@@ -170,26 +170,13 @@ impl<P: Plane> Replica<P> {
         let id = header.id();
         let signature = sign_proposal(&own.node_key, self.chain.domain, header.view, &id);
         let (bytes, chunks) = (buffer.body().to_vec(), buffer.chunks().clone());
-        let body = SpreadBlock::new(id, header.view, signature, bytes, chunks);
-        let checked = BodyView::access(body.body()).map_err(|error| error.to_string()).and_then(|view| {
-            check(&self.chain, &header, &view, body.body().len(), parent, &self.seen)
-                .map_err(|e| e.to_string())
-        });
-        let checked = match checked {
-            Ok(checked) => checked,
-            Err(error) => {
-                // Our own selection and the rules disagree: better no block than one that all others refuse.
-                self.observer.note_own_invalid(&error);
-                self.plane.pool(PoolCommand::PutBack { tag });
-                return;
-            }
-        };
+        let body = Arc::new(SpreadBlock::new(id, header.view, signature, bytes, chunks));
         let now = self.now();
         let block = Block {
             header: header.clone(),
             signature,
             certificates: request.certificates,
-            body: BodyState::Whole(Arc::new(body)),
+            body: BodyState::Whole(Arc::clone(&body)),
             verdict_wanted: true,
             verdict: Some(Verdict::Valid),
             outcome: None,
@@ -201,11 +188,25 @@ impl<P: Plane> Replica<P> {
             self.plane.pool(PoolCommand::PutBack { tag });
             return;
         }
-        // The journal syncs while the block executes.
+        // The journal syncs while the block is checked and executed.
         self.journal_proposal(header.view, id);
-        let outcome = execute(&self.chain, id, &header, checked, parent);
-        if let Some(block) = self.blocks.get_mut(&id) {
-            block.outcome = Some(Arc::new(outcome));
+        let checked = BodyView::access(body.body()).map_err(|error| error.to_string()).and_then(|view| {
+            check(&self.chain, &header, &view, body.body().len(), parent, &self.seen)
+                .map_err(|e| e.to_string())
+        });
+        match checked {
+            Ok(checked) => {
+                let outcome = execute(&self.chain, id, &header, checked, parent);
+                if let Some(block) = self.blocks.get_mut(&id) {
+                    block.outcome = Some(Arc::new(outcome));
+                }
+            }
+            Err(error) => {
+                // Our own selection and the rules disagree: better no block than one that all others refuse. Without
+                // the block nothing is sent when the journal is done.
+                self.observer.note_own_invalid(&error);
+                self.abandon(&id);
+            }
         }
     }
 

@@ -65,13 +65,13 @@ impl<P: Plane> Replica<P> {
         let (Some(body), None) = (block.body().map(Arc::clone), block.verdict) else { return };
         let Some(parent) = self.blocks.outcome(&block.header.parent) else { return };
         match self.check_payload(block, body.body(), &parent) {
-            Ok(checked) => {
-                let verdict = self.timely(block, parent.time);
-                self.conclude(id, verdict, checked, &parent);
-            }
+            Ok(checked) => match self.timely(block, parent.time) {
+                Verdict::Invalid => self.refuse(id),
+                verdict => self.conclude(id, verdict, checked, &parent),
+            },
             Err(error) => {
                 self.observer.note_invalid_block(&id, &error);
-                self.set_verdict(id, Verdict::Invalid);
+                self.refuse(id);
             }
         }
     }
@@ -125,13 +125,15 @@ impl<P: Plane> Replica<P> {
         header.view.0.saturating_sub(parent_view.0).saturating_sub(1)
     }
 
-    /// Executes a valid block and tells the machine. Execution comes first, because the machine's answer may be to build
-    /// on this block at once.
+    /// The machine hears the verdict first and the ballot goes to be signed; the block is executed meanwhile. Everything
+    /// else that the machine asks waits for the outcome, which it may need.
     fn conclude(&mut self, id: BlockId, verdict: Verdict, checked: Checked, parent: &Outcome) {
         let now = self.now();
         let Some(block) = self.blocks.get_mut(&id) else { return };
         block.times.valid = Some(now);
+        block.verdict = Some(verdict);
         let (header, tag) = (block.header.clone(), block.tag);
+        self.step(Event::Verdict { block: id, verdict });
         for tx in &checked.txs {
             self.plane.pool(PoolCommand::MarkInFlight { tag, id: tx.id });
         }
@@ -139,14 +141,14 @@ impl<P: Plane> Replica<P> {
         if let Some(block) = self.blocks.get_mut(&id) {
             block.outcome = Some(Arc::new(outcome));
         }
-        self.set_verdict(id, verdict);
+        self.carry_out();
     }
 
-    fn set_verdict(&mut self, block: BlockId, verdict: Verdict) {
+    fn refuse(&mut self, block: BlockId) {
         if let Some(held) = self.blocks.get_mut(&block) {
-            held.verdict = Some(verdict);
+            held.verdict = Some(Verdict::Invalid);
         }
-        self.feed(Event::Verdict { block, verdict });
+        self.feed(Event::Verdict { block, verdict: Verdict::Invalid });
     }
 }
 
