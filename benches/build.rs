@@ -19,7 +19,14 @@ fn main() {
     // rte_eth_from_rings and the null device's settings are stable in use but marked experimental.
     compiler.args(["-DALLOW_EXPERIMENTAL_API", "c/poll_loop.c", "-o"]).arg(&out);
     compiler.args(libraries.link_paths.iter().map(|path| format!("-L{}", path.display())));
-    compiler.args(["-lrte_eal", "-lrte_mempool", "-lrte_mbuf", "-lrte_ring", "-lrte_ethdev", "-lrte_bus_vdev"]);
+    compiler.args([
+        "-lrte_eal",
+        "-lrte_mempool",
+        "-lrte_mbuf",
+        "-lrte_ring",
+        "-lrte_ethdev",
+        "-lrte_bus_vdev",
+    ]);
     compiler.arg("-lrte_net_ring");
     let status = compiler.status().expect("the C compiler runs");
     assert!(status.success(), "c/poll_loop.c does not compile: {status}");

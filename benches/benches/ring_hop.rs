@@ -44,10 +44,7 @@ impl Pop for roko_ring::spsc::Consumer<u64> {
         roko_ring::spsc::Consumer::pop(self)
     }
     fn pop_burst(&mut self, sum: &mut u64) -> usize {
-        let mut burst = ArrayVec::<u64, BURST>::new();
-        let count = roko_ring::spsc::Consumer::pop_burst(self, &mut burst);
-        *sum = burst.iter().fold(*sum, |sum, item| sum.wrapping_add(*item));
-        count
+        self.pop_each(BURST, |item| *sum = sum.wrapping_add(item))
     }
 }
 

@@ -59,7 +59,8 @@ fn main() {
     let mut criterion = Report::criterion();
     let base = std::env::var_os("ROKO_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let directory = tempfile::tempdir_in(base).expect("the directory can be written");
-    let storage = FileStorage::open(&directory.path().join("store"), WritePath::Best).expect("a store's directory");
+    let storage =
+        FileStorage::open(&directory.path().join("store"), WritePath::Best).expect("a store's directory");
     report.note(format!("write path: {}", storage.kind()));
     let genesis: Vec<_> = (0..ACCOUNTS).map(|index| (address(index), account(0))).collect();
     let (mut store, _) = StateStore::open(storage, &genesis, BlockId::ZERO).expect("a new store opens");

@@ -170,7 +170,10 @@ fn config() -> DataPlaneConfig {
             recent_txs: 1 << 14,
         },
         order: OrderConfig {
-            mempool: roko_ring::mempool::Config { prefault: true, ..roko_ring::mempool::Config::for_txs(8_192, 99) },
+            mempool: roko_ring::mempool::Config {
+                prefault: true,
+                ..roko_ring::mempool::Config::for_txs(8_192, 99)
+            },
             chain_id: CHAIN,
             ingress: ValidatorIndex(0),
             signing_key: node_key,
@@ -195,7 +198,8 @@ where
     Switch<R, T>: Stage + 'static,
 {
     let (writer, clock) = clock();
-    let DataPlane { stages, control } = assemble(port, config(), Box::new(OneClient), clock).expect("the settings fit");
+    let DataPlane { stages, control } =
+        assemble(port, config(), Box::new(OneClient), clock).expect("the settings fit");
     let mut switch = Switch::new(switch_ends);
     for station in [VALIDATOR_STATION, CLIENT_STATION] {
         switch.learn(addresses(station, 0).source_mac, station.into());

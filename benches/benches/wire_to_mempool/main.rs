@@ -117,7 +117,8 @@ fn latency<P: Port, C: Port>(name: &str, chain: &mut Chain<P, C>, txs: usize, re
 }
 
 fn main() {
-    let mut report = Report::new("wire_to_mempool", "in-process, and net_ring without hugepages: virtual, no NIC");
+    let mut report =
+        Report::new("wire_to_mempool", "in-process, and net_ring without hugepages: virtual, no NIC");
     let mut criterion = Report::criterion();
     let eal = Eal::start(&EalConfig::unprivileged(128)).expect("the EAL starts without privilege");
     let pool = eal.pool("frames", &PoolConfig { mbufs: 16_383, ..PoolConfig::default() }).expect("a pool");

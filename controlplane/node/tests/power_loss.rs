@@ -6,6 +6,7 @@
 mod common;
 
 use common::net::{Net, Tap, Tapped, VALIDATORS, contradictions, reached};
+use common::slow::SlowCommits;
 use roko_services::NodeApi;
 use roko_services::api::BlockSelector;
 use roko_state::fault::{Crash, FaultStorage, Sequence};
@@ -31,16 +32,17 @@ struct Trial {
     net: Net,
     tap: Arc<Tap>,
     frames: Vec<Tapped>,
-    storages: Vec<FaultStorage>,
+    storages: Vec<SlowCommits>,
     /// By validator: what it has called final, by height.
     acknowledged: Vec<BTreeMap<Height, BlockId>>,
     random: Sequence,
 }
 
 impl Trial {
-    fn new(seed: u64, left_out: Option<SyncSite>) -> Trial {
-        let storages: Vec<FaultStorage> = (0..VALIDATORS).map(|_| FaultStorage::new()).collect();
-        storages.iter().for_each(|storage| storage.ignore_syncs(left_out));
+    fn new(seed: u64, left_out: Option<SyncSite>, commit: Duration) -> Trial {
+        let storage = |_| SlowCommits { storage: FaultStorage::new(), commit };
+        let storages: Vec<SlowCommits> = (0..VALIDATORS).map(storage).collect();
+        storages.iter().for_each(|slow| slow.storage.ignore_syncs(left_out));
         let tap = Tap::of_next_validator();
         Trial {
             net: Net::new(Arc::clone(&tap)),
@@ -83,8 +85,9 @@ impl Trial {
         }
         // The cut: from here on nothing reaches a disk any more.
         let seed = self.random.next_number();
-        self.storages =
-            (0..).zip(&self.storages).map(|(n, storage)| storage.crash(how(seed.wrapping_add(n)))).collect();
+        for (n, slow) in (0..).zip(&mut self.storages) {
+            slow.storage = slow.storage.crash(how(seed.wrapping_add(n)));
+        }
         if running.devnet.forks() > 0 {
             wrong.push("the validators are on different chains".to_owned());
         }
@@ -111,7 +114,10 @@ impl Trial {
 
 /// Cuts the power until something is wrong or `cuts` are over.
 fn trial(seed: u64, cuts: usize, left_out: Option<SyncSite>, how: impl Fn(u64) -> Crash) -> Vec<String> {
-    let mut trial = Trial::new(seed, left_out);
+    cut_again_and_again(Trial::new(seed, left_out, Duration::ZERO), cuts, how)
+}
+
+fn cut_again_and_again(mut trial: Trial, cuts: usize, how: impl Fn(u64) -> Crash) -> Vec<String> {
     for _ in 0..=cuts {
         let wrong = trial.run_until_cut(&how);
         if !wrong.is_empty() {
@@ -134,6 +140,13 @@ fn nothing_final_is_lost_and_no_vote_contradicted_when_unsynced_writes_are_torn(
     for seed in 11..=12 {
         assert_eq!(trial(seed, CUTS, None, Crash::Random), Vec::<String>::new(), "seed {seed}");
     }
+}
+
+/// A block can be final and not on disk yet while the votes that made it so are: they are needed until it is.
+#[test]
+fn votes_for_a_final_block_are_remembered_until_the_block_is_on_disk() {
+    let trial = Trial::new(41, None, Duration::from_millis(200));
+    assert_eq!(cut_again_and_again(trial, CUTS, |_| Crash::DropAll), Vec::<String>::new());
 }
 
 #[test]

@@ -18,7 +18,7 @@
 
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
 use arrayvec::ArrayVec;
-use core::mem::MaybeUninit;
+use core::mem::{ManuallyDrop, MaybeUninit};
 use crossbeam::utils::CachePadded;
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
@@ -65,10 +65,36 @@ unsafe impl<T: Send> Send for Slots<T> {}
 // SAFETY: as above; a shared reference to `Slots` gives no access to an item by itself.
 unsafe impl<T: Send> Sync for Slots<T> {}
 
+/// What keeps a ring's memory alive, dropped by value.
+///
+/// An `Arc` is dropped through its address. Were that an address inside an end, the end would have to stay in memory,
+/// and each push and pop would load and store its indices there instead of keeping them in registers.
+struct Shared<T> {
+    slots: ManuallyDrop<Arc<Slots<T>>>,
+    indices: ManuallyDrop<Arc<Indices>>,
+}
+
+impl<T> Shared<T> {
+    fn of(slots: &Arc<Slots<T>>) -> Shared<T> {
+        let indices = ManuallyDrop::new(Arc::clone(&slots.indices));
+        Shared { slots: ManuallyDrop::new(Arc::clone(slots)), indices }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the value is being dropped, so nobody uses the field again.
+        let slots = unsafe { ManuallyDrop::take(&mut self.slots) };
+        // SAFETY: as above.
+        let indices = unsafe { ManuallyDrop::take(&mut self.indices) };
+        drop((slots, indices));
+    }
+}
+
 /// The sending end.
 pub struct Producer<T> {
-    slots: Arc<Slots<T>>,
-    indices: Arc<Indices>,
+    shared: Shared<T>,
     cells: *const Slot<T>,
     mask: usize,
     tail: usize,
@@ -77,15 +103,14 @@ pub struct Producer<T> {
 
 /// The receiving end.
 pub struct Consumer<T> {
-    slots: Arc<Slots<T>>,
-    indices: Arc<Indices>,
+    shared: Shared<T>,
     cells: *const Slot<T>,
     mask: usize,
     head: usize,
     tail_cached: usize,
 }
 
-// SAFETY: the pointer refers to the slots kept alive by `slots`; moving the end to another thread moves the
+// SAFETY: the pointer refers to the slots kept alive by `shared`; moving the end to another thread moves the
 // only access to its side, and items cross threads only if `T: Send`.
 unsafe impl<T: Send> Send for Producer<T> {}
 // SAFETY: as for the producer.
@@ -126,17 +151,10 @@ pub fn ring<T: Send>(capacity: usize) -> (Producer<T>, Consumer<T>) {
         consumer_gone: AtomicBool::new(false),
     });
     let cells: Box<[Slot<T>]> = (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
-    let slots = Arc::new(Slots { cells, indices: Arc::clone(&indices) });
+    let slots = Arc::new(Slots { cells, indices });
     let (cells, mask) = (slots.cells.as_ptr(), capacity - 1);
-    let producer = Producer {
-        slots: Arc::clone(&slots),
-        indices: Arc::clone(&indices),
-        cells,
-        mask,
-        tail: 0,
-        head_cached: 0,
-    };
-    (producer, Consumer { slots, indices, cells, mask, head: 0, tail_cached: 0 })
+    let producer = Producer { shared: Shared::of(&slots), cells, mask, tail: 0, head_cached: 0 };
+    (producer, Consumer { shared: Shared::of(&slots), cells, mask, head: 0, tail_cached: 0 })
 }
 
 impl<T> Producer<T> {
@@ -148,7 +166,7 @@ impl<T> Producer<T> {
         if free >= wanted {
             return free;
         }
-        self.head_cached = self.indices.head.load(Ordering::Acquire);
+        self.head_cached = self.shared.indices.head.load(Ordering::Acquire);
         capacity - self.tail.wrapping_sub(self.head_cached)
     }
 
@@ -158,7 +176,7 @@ impl<T> Producer<T> {
     /// The slot is EMPTY, that is `at - head < capacity`, and its tail is not yet published.
     #[inline(always)]
     unsafe fn write(&self, at: usize, item: T) {
-        // SAFETY: `at & mask` is below the capacity, and `self.slots` keeps the cells alive.
+        // SAFETY: `at & mask` is below the capacity, and `self.shared` keeps the cells alive.
         let slot = unsafe { &*self.cells.add(at & self.mask) };
         // SAFETY: the slot is EMPTY (caller), so the consumer does not touch it and no item is overwritten.
         slot.with_mut(|cell| unsafe { (*cell).write(item) });
@@ -176,7 +194,7 @@ impl<T> Producer<T> {
         // SAFETY: one slot is free, so the one at `tail` is EMPTY.
         unsafe { self.write(self.tail, item) };
         self.tail = self.tail.wrapping_add(1);
-        self.indices.tail.store(self.tail, Ordering::Release);
+        self.shared.indices.tail.store(self.tail, Ordering::Release);
         Ok(())
     }
 
@@ -203,7 +221,7 @@ impl<T> Producer<T> {
             burst.set_len(left);
         }
         self.tail = self.tail.wrapping_add(count);
-        self.indices.tail.store(self.tail, Ordering::Release);
+        self.shared.indices.tail.store(self.tail, Ordering::Release);
         count
     }
 
@@ -215,7 +233,7 @@ impl<T> Producer<T> {
     /// Items in the ring.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.indices.depth()
+        self.shared.indices.depth()
     }
 
     /// Whether the ring is empty.
@@ -233,20 +251,23 @@ impl<T> Producer<T> {
     /// Whether the consumer is gone: what is pushed now is never popped.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.indices.consumer_gone.load(Ordering::Acquire)
+        self.shared.indices.consumer_gone.load(Ordering::Acquire)
     }
 
     /// A depth reader for metrics.
     #[must_use]
     pub fn depth_gauge(&self) -> Gauge {
-        Gauge { indices: Arc::clone(&self.indices) }
+        Gauge { indices: Arc::clone(&self.shared.indices) }
     }
 }
 
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
-        debug_assert!(core::ptr::eq(self.cells, self.slots.cells.as_ptr()), "the slots outlive the end");
-        self.indices.producer_gone.store(true, Ordering::Release);
+        debug_assert!(
+            core::ptr::eq(self.cells, self.shared.slots.cells.as_ptr()),
+            "the slots outlive the end"
+        );
+        self.shared.indices.producer_gone.store(true, Ordering::Release);
     }
 }
 
@@ -258,7 +279,7 @@ impl<T> Consumer<T> {
         if ready >= wanted {
             return ready;
         }
-        self.tail_cached = self.indices.tail.load(Ordering::Acquire);
+        self.tail_cached = self.shared.indices.tail.load(Ordering::Acquire);
         self.tail_cached.wrapping_sub(self.head)
     }
 
@@ -268,7 +289,7 @@ impl<T> Consumer<T> {
     /// The slot is FULL, that is `head <= at < tail`, and each position is read once.
     #[inline(always)]
     unsafe fn read(&self, at: usize) -> T {
-        // SAFETY: `at & mask` is below the capacity, and `self.slots` keeps the cells alive.
+        // SAFETY: `at & mask` is below the capacity, and `self.shared` keeps the cells alive.
         let slot = unsafe { &*self.cells.add(at & self.mask) };
         // SAFETY: the slot is FULL (caller): the Acquire load of the tail made its item visible, and the producer
         // does not touch it before the head passes it.
@@ -284,7 +305,7 @@ impl<T> Consumer<T> {
         // SAFETY: one item is ready, so the slot at `head` is FULL; the head moves past it at once.
         let item = unsafe { self.read(self.head) };
         self.head = self.head.wrapping_add(1);
-        self.indices.head.store(self.head, Ordering::Release);
+        self.shared.indices.head.store(self.head, Ordering::Release);
         Some(item)
     }
 
@@ -305,7 +326,7 @@ impl<T> Consumer<T> {
         // SAFETY: the `count` items after the old length were initialised just above.
         unsafe { out.set_len(length + count) };
         self.head = self.head.wrapping_add(count);
-        self.indices.head.store(self.head, Ordering::Release);
+        self.shared.indices.head.store(self.head, Ordering::Release);
         count
     }
 
@@ -318,7 +339,7 @@ impl<T> Consumer<T> {
         struct Release<'a, T>(&'a mut Consumer<T>);
         impl<T> Drop for Release<'_, T> {
             fn drop(&mut self) {
-                self.0.indices.head.store(self.0.head, Ordering::Release);
+                self.0.shared.indices.head.store(self.0.head, Ordering::Release);
             }
         }
         let count = max.min(self.ready(max));
@@ -338,7 +359,7 @@ impl<T> Consumer<T> {
     /// Items in the ring.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.indices.depth()
+        self.shared.indices.depth()
     }
 
     /// Whether the ring is empty.
@@ -356,19 +377,22 @@ impl<T> Consumer<T> {
     /// Whether the producer is gone: once this is true, an empty ring stays empty.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.indices.producer_gone.load(Ordering::Acquire)
+        self.shared.indices.producer_gone.load(Ordering::Acquire)
     }
 
     /// A depth reader for metrics.
     #[must_use]
     pub fn depth_gauge(&self) -> Gauge {
-        Gauge { indices: Arc::clone(&self.indices) }
+        Gauge { indices: Arc::clone(&self.shared.indices) }
     }
 }
 
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
-        debug_assert!(core::ptr::eq(self.cells, self.slots.cells.as_ptr()), "the slots outlive the end");
-        self.indices.consumer_gone.store(true, Ordering::Release);
+        debug_assert!(
+            core::ptr::eq(self.cells, self.shared.slots.cells.as_ptr()),
+            "the slots outlive the end"
+        );
+        self.shared.indices.consumer_gone.store(true, Ordering::Release);
     }
 }

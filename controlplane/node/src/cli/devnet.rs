@@ -77,6 +77,9 @@ pub struct DevnetArgs {
     /// Run without JSON-RPC and metrics.
     #[arg(long)]
     no_services: bool,
+    /// Least time between two blocks, milliseconds. Shorter means less waiting and more votes to sign and check.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    block_interval_ms: u32,
     /// Declared error bound of this host's clock, microseconds: it follows no reference that could be checked.
     #[arg(long, default_value_t = 10_000)]
     clock_bound_us: u32,
@@ -213,6 +216,7 @@ fn genesis_of(args: &DevnetArgs, dir: &Path) -> Result<DevnetGenesis, CliError> 
     made.genesis.limits.block_bytes_max = BLOCK_BYTES_MAX;
     made.genesis.limits.block_gas_limit = u64::from(BLOCK_TXS_MAX) * 2 * TRANSFER_GAS;
     // Sixteen nodes that share two busy cores see each other's stamps late, which says nothing about clocks.
+    made.genesis.limits.min_block_interval_ms = args.block_interval_ms;
     made.genesis.limits.message_delay_ms = MESSAGE_DELAY_MS;
     made.genesis.limits.watermark_lag_us = WATERMARK_LAG_US;
     match existing {
@@ -331,10 +335,13 @@ fn show(
             let _ = out.flush();
         } else {
             let final_txs = devnet.nodes[0].observer.progress(|progress| progress.transactions_final);
+            let views: Vec<String> =
+                devnet.nodes.iter().map(|node| node.observer.view().to_string()).collect();
             eprintln!(
-                "{:>5.0} s   height {:>7}   {:>9} offered   {final_txs:>9} final",
+                "{:>5.0} s   height {:>7}   views {}   {:>9} offered   {final_txs:>9} final",
                 began.elapsed().as_secs_f64(),
                 devnet.durable_height(),
+                views.join(" "),
                 counts.submitted.load(Ordering::Relaxed),
             );
         }

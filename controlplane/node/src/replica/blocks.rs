@@ -144,6 +144,12 @@ impl Blocks {
         self.open.remove(id)
     }
 
+    /// Open blocks of views up to `view`.
+    #[must_use]
+    pub fn not_above(&self, view: View) -> Vec<BlockId> {
+        self.open.iter().filter(|(_, block)| block.header.view <= view).map(|(id, _)| *id).collect()
+    }
+
     /// Blocks that are not final.
     pub fn iter(&self) -> impl Iterator<Item = (&BlockId, &Block)> {
         self.open.iter()

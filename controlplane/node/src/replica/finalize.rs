@@ -93,13 +93,16 @@ impl<P: Plane> Replica<P> {
             let committing = Committing { height: outcome.height, header: block.header, outcome };
             self.committing.push_back((now, committing));
         }
+        // What is not final at or below a final view never will be, whether the machine kept it or not.
+        for id in self.blocks.not_above(last_view) {
+            self.abandon(&id);
+        }
         let watermark = self.blocks.last_final().watermark;
         self.plane.pool(PoolCommand::Watermark(watermark));
-        self.journal.prune(last_view);
         self.certificates.prune(last_view);
     }
 
-    /// Everything up to this height is on disk: now it is told.
+    /// Everything up to this height is on disk: now it is told, and the journal may forget it.
     pub(super) fn on_durable(&mut self, height: Height) {
         while let Some((final_at, committing)) = self.committing.pop_front() {
             if committing.height > height {
@@ -108,6 +111,8 @@ impl<P: Plane> Replica<P> {
             }
             let sync_ns = self.now().nanos_since(final_at);
             self.observer.publish(&committing.header, &committing.outcome, sync_ns);
+            // Not before: when power fails now, the votes and the body in the journal are all there is of the block.
+            self.journal.prune(committing.header.view);
         }
     }
 

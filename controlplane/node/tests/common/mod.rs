@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod net;
+pub(crate) mod slow;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -203,6 +203,11 @@ impl Net {
         Net { time, dir: tempfile::tempdir().expect("a temporary folder"), tap }
     }
 
+    /// The Ethernet address of validator `index`.
+    pub(crate) fn mac(index: usize) -> Mac {
+        mac_of(&genesis(NanoMoment(1)).genesis.validators[index].endpoint)
+    }
+
     /// Starts the validators, each on its storage.
     pub(crate) fn start<S: Storage>(&self, storages: &[S]) -> Result<Running<S>, DevnetError> {
         let plan = DevnetPlan {
