@@ -47,8 +47,6 @@ pub struct DataPlaneView {
     pub port_kind: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
-    /// Memory of the pool, bytes.
-    pub mempool_memory_bytes: u64,
     /// Poll threads' core of each stage; `None` where the scheduler chooses.
     pub cores: Vec<(&'static str, Option<u32>)>,
 }
@@ -314,6 +312,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "pending",
             "in_flight",
             "pool_bytes",
+            "pool_memory_bytes",
         ],
         "builder" => &["built", "rebuilt", "txs", "body_bytes", "released"],
         "spread" => {
@@ -411,7 +410,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
                 in_flight: level("in_flight") as u32,
                 capacity: self.data_plane.mempool_capacity,
                 bytes: level("pool_bytes"),
-                memory_bytes: self.data_plane.mempool_memory_bytes,
+                memory_bytes: level("pool_memory_bytes"),
             },
             refused: RefusalReason::ALL
                 .iter()

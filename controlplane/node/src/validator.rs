@@ -16,13 +16,14 @@ use roko_consensus::SecretKey;
 use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
+use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
 use roko_pipeline::session::AeadKeys;
 use roko_pipeline::verify::VerifyConfig;
-use roko_pipeline::{DataPlaneConfig, Depths, assemble};
+use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
 use roko_ring::spsc::Gauge;
 use roko_state::file::{FileStorage, WritePath};
@@ -213,18 +214,18 @@ fn seed() -> u64 {
 fn data_plane_config(
     chain: &Chain,
     identity: &NodeIdentity,
-    own: &roko_peers::Peer,
     index: roko_wire::ValidatorIndex,
     members: &Membership,
     options: &NodeOptions,
     depths: Depths,
-) -> DataPlaneConfig {
+) -> Result<DataPlaneConfig, StartError> {
+    let own = &members.peers()[members.slot_of_key(&identity.node_key())?];
     let limits = &chain.genesis.limits;
     let mut mempool = MempoolConfig::for_txs(options.mempool_transactions_max, seed());
     mempool.sender_txs_max = options.sender_transactions_max;
     mempool.prefault = true;
     let rate = |frames_per_second| RateLimit { frames_per_second, burst_frames: frames_per_second.max(64) };
-    DataPlaneConfig {
+    Ok(DataPlaneConfig {
         filter: FilterConfig {
             ip: own.endpoint.ip,
             port: own.endpoint.port,
@@ -258,16 +259,13 @@ fn data_plane_config(
         links: Vec::new(),
         depths,
         port_clock: None,
-    }
+    })
 }
 
 /// The directory of a node's state, made when it is new.
 pub fn open_files(data_dir: &Path) -> Result<FileStorage, StartError> {
     std::fs::create_dir_all(data_dir)?;
-    Ok(FileStorage::open(
-        data_dir,
-        if std::env::var("ROKO_PLAIN").is_ok() { WritePath::Plain } else { WritePath::Best },
-    )?)
+    Ok(FileStorage::open(data_dir, WritePath::Best)?)
 }
 
 /// Opens the disk, wires the stages and starts the workers of a validator.
@@ -275,6 +273,11 @@ pub fn start<P: Port, S: Storage>(parts: ValidatorParts<'_, P, S>) -> Result<Rea
 where
     P::Pool: Sync + 'static,
 {
+    let index = parts.chain.genesis.index_of(&parts.identity.node_key()).ok_or(StartError::NotValidator)?;
+    if parts.bls_key.public_key().to_bytes() != parts.chain.genesis.validators[index.as_usize()].bls_key.0 {
+        return Err(StartError::BlsKey(index.0));
+    }
+    std::fs::create_dir_all(parts.data_dir)?;
     let ValidatorParts {
         chain,
         identity,
@@ -287,56 +290,32 @@ where
         placement,
         options,
     } = parts;
-    let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
-    if bls_key.public_key().to_bytes() != chain.genesis.validators[index.as_usize()].bls_key.0 {
-        return Err(StartError::BlsKey(index.0));
-    }
-    std::fs::create_dir_all(data_dir)?;
-    let boot = BootStamp::next(&data_dir.join("boot"), host_millis())?;
-    let keys = Arc::new(KeyDeriver::new(&identity, members, &chain.genesis_hash)?);
-    let own_slot = members.slot_of_key(&identity.node_key())?;
-    let session = SessionId::new(index.0, boot);
-    let own_peer = members.peers()[own_slot];
-    let mut config =
-        data_plane_config(&chain, &identity, &own_peer, index, members, &options, placement.depths());
-    config.links = links(members, &keys, own_slot, session);
-    let memory = mempool_memory(&config.order.mempool);
-    let capacity = config.order.mempool.txs_max() as u32;
-    let limits =
-        Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
-    let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
-    let control = plane.control;
+    let config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
+    let Wired { mut stages, control, mempool_capacity } =
+        wire(config, port, &identity, members, data_dir, &chain, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
-    let observer = Arc::new(Observer::new(options.name.clone(), Some(data_dir.join("evidence"))));
-    let order_metrics = control
-        .metrics
-        .iter()
-        .find(|stage| stage.stage() == "order")
-        .map(Arc::clone)
-        .ok_or_else(|| std::io::Error::other("the data plane has no order stage"))?;
-    let waker = Arc::new(Waker::default());
-    let to_control = |(name, _): &&(&str, Gauge)| matches!(*name, "open_control" | "builder_control");
-    let woken_by = control.gauges.iter().filter(to_control).map(|(_, gauge)| gauge.clone()).collect();
-    let mut stages = plane.stages;
-    stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
+    let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
+    let waker = add_wake_stage(&mut stages, &control.gauges);
+    let order_metrics = metrics_of(&control.metrics, "order")?;
     let view = DataPlaneView {
         stages: control.metrics,
         rings: control.gauges,
         port_kind: control.port_kind,
-        mempool_capacity: capacity,
-        mempool_memory_bytes: memory,
+        mempool_capacity,
         cores: placement.cores(),
     };
     let mut injector = control.injector;
-    let handle = Arc::new(NodeHandle::new(
+    let inject = Box::new(move |wire: &[u8], received| injector.submit(wire, received));
+    let reader = disk.store.reader();
+    let handle = NodeHandle::new(
         Arc::clone(&chain),
         Some(index),
         Arc::clone(&observer),
         clock.clone(),
         view,
-        disk.store.reader(),
-        Box::new(move |wire, received| injector.submit(wire, received)),
-    ));
+        reader.clone(),
+        inject,
+    );
     let rings = PlaneRings {
         order: control.order,
         spread: control.spread,
@@ -344,45 +323,77 @@ where
         returned: control.returned,
         builder: control.builder,
     };
-    let own = Own { index, node_key: *identity.signing_key() };
+    let limits =
+        Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
     let bls = BlsContext {
         domain: chain.domain,
         set: Arc::clone(&chain.set),
         quorums: chain.quorums,
         key: Some((bls_key, index)),
     };
-    let reader = disk.store.reader();
+    let pin_storage = || placement.pin_storage();
     let parts = Parts {
         chain,
-        own: Some(own),
+        own: Some(Own { index, node_key: *identity.signing_key() }),
         bls: BlsWorker::spawn(bls, Arc::clone(&waker), placement.pin_bls())?,
-        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), placement.pin_storage())?,
-        store: Store::spawn(disk.store, placement.pin_storage())?,
+        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
+        store: Store::spawn(disk.store, pin_storage())?,
         reader: Box::new(reader),
         plane: RingPlane::new(rings, limits),
         observer: Arc::clone(&observer),
         clock: clock.now(),
     };
-    let control_loop = ControlLoop {
-        replica: Replica::new(parts, disk.started),
-        input: ControlInput {
-            frames: control.frames,
-            seen: control.seen,
-            built: control.built,
-            order_metrics,
-        },
-        clock,
-        observer,
-        waker,
-    };
-    Ok(Ready { stages, control: control_loop, handle, open_report: disk.report })
+    let replica = Replica::new(parts, disk.started);
+    let input =
+        ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics };
+    let control = ControlLoop { replica, input, clock, observer, waker };
+    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report })
 }
 
-/// Memory that a pool of this size takes: its slots, and what an entry's indices and proof take.
-fn mempool_memory(config: &MempoolConfig) -> u64 {
-    let slots: usize = config.classes.iter().map(|class| class.slot_bytes * class.slots).sum();
-    let entry = size_of::<roko_pipeline::order::StampProof>() + 256;
-    (slots + config.txs_max() * entry + config.remembered_max * 64) as u64
+/// Stages in packet order, by name.
+type Stages = Vec<(&'static str, Box<dyn Stage>)>;
+
+/// A data plane that is wired, and how many transactions its pool holds.
+struct Wired<P: Port> {
+    stages: Stages,
+    control: ControlEnds<P>,
+    mempool_capacity: u32,
+}
+
+/// Opens this start's sessions with all peers and wires the stages.
+fn wire<P: Port>(
+    mut config: DataPlaneConfig,
+    port: P,
+    identity: &NodeIdentity,
+    members: &Membership,
+    data_dir: &Path,
+    chain: &Chain,
+    clock: &NodeClock,
+) -> Result<Wired<P>, StartError>
+where
+    P::Pool: Sync,
+{
+    let keys = Arc::new(KeyDeriver::new(identity, members, &chain.genesis_hash)?);
+    let boot = BootStamp::next(&data_dir.join("boot"), host_millis())?;
+    let session = SessionId::new(keys.own_index(), boot);
+    config.links = links(members, &keys, members.slot_of_key(&identity.node_key())?, session);
+    let mempool_capacity = config.order.mempool.txs_max() as u32;
+    let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
+    Ok(Wired { stages: plane.stages, control: plane.control, mempool_capacity })
+}
+
+/// Adds the stage that wakes the control thread when the data plane has something for it.
+fn add_wake_stage(stages: &mut Stages, gauges: &[(&'static str, Gauge)]) -> Arc<Waker> {
+    let waker = Arc::new(Waker::default());
+    let to_control = |(name, _): &&(&str, Gauge)| matches!(*name, "open_control" | "builder_control");
+    let woken_by = gauges.iter().filter(to_control).map(|(_, gauge)| gauge.clone()).collect();
+    stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
+    waker
+}
+
+fn metrics_of(all: &[Arc<StageMetrics>], stage: &str) -> Result<Arc<StageMetrics>, StartError> {
+    let found = all.iter().find(|metrics| metrics.stage() == stage).map(Arc::clone);
+    found.ok_or_else(|| std::io::Error::other(format!("the data plane has no {stage} stage")).into())
 }
 
 /// What a node finds on its disk.

@@ -29,7 +29,7 @@ use roko_wire::{ChainId, Hash32, NanoMoment, TxId, ValidatorIndex};
 use std::sync::Arc;
 
 crate::counters!(
-    /// Counters of [`Order`]; the last three are levels.
+    /// Counters of [`Order`]; the last four are levels.
     OrderCounter {
         /// Transactions pooled.
         Inserted = "inserted",
@@ -67,6 +67,8 @@ crate::counters!(
         InFlight = "in_flight",
         /// Bytes of both.
         PoolBytes = "pool_bytes",
+        /// Memory of the whole pool, fixed at start.
+        PoolMemoryBytes = "pool_memory_bytes",
     }
 );
 
@@ -387,6 +389,7 @@ impl<B: FrameBuf> Stage for Order<B> {
         self.counters.set(OrderCounter::Pending, stats.pending as u64);
         self.counters.set(OrderCounter::InFlight, stats.in_flight as u64);
         self.counters.set(OrderCounter::PoolBytes, stats.bytes_used as u64);
+        self.counters.set(OrderCounter::PoolMemoryBytes, self.pool.memory_bytes() as u64);
         self.counters.publish();
     }
 
