@@ -102,17 +102,21 @@ impl<P: Plane> Replica<P> {
         self.certificates.prune(last_view);
     }
 
-    /// Everything up to this height is on disk: now it is told, and the journal may forget it.
+    /// Everything up to this height is on disk: now it is told, and the journal may forget it. Not before: when power
+    /// fails earlier, the votes and the body in the journal are all there is of a final block.
     pub(super) fn on_durable(&mut self, height: Height) {
+        let mut last_view = None;
         while let Some((final_at, committing)) = self.committing.pop_front() {
             if committing.height > height {
                 self.committing.push_front((final_at, committing));
-                return;
+                break;
             }
             let sync_ns = self.now().nanos_since(final_at);
             self.observer.publish(&committing.header, &committing.outcome, sync_ns);
-            // Not before: when power fails now, the votes and the body in the journal are all there is of the block.
-            self.journal.prune(committing.header.view);
+            last_view = Some(committing.header.view);
+        }
+        if let Some(view) = last_view {
+            self.journal.prune(view);
         }
     }
 
