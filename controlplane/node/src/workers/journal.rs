@@ -178,11 +178,11 @@ fn run<S: Storage>(
     done: &Sender<JournalDone>,
     waker: &Waker,
 ) {
+    let mut batches = VecDeque::new();
     while let Ok(first) = jobs.recv() {
-        let mut batches = Vec::new();
         for job in std::iter::once(first).chain(jobs.try_iter()) {
             match job {
-                Job::Append(batch) => batches.push(batch),
+                Job::Append(batch) => batches.push_back(batch),
                 Job::Prune(view) => {
                     live.retain(|(_, of)| *of > view);
                     let below = live.iter().map(|(sequence, _)| *sequence).min();
@@ -190,24 +190,55 @@ fn run<S: Storage>(
                 }
             }
         }
-        if batches.is_empty() {
-            continue;
-        }
-        let records: Vec<&[u8]> =
-            batches.iter().flat_map(|batch| &batch.records).map(Vec::as_slice).collect();
-        let report = match log.append_batch(&records) {
-            Ok(mut sequence) => {
-                for batch in &batches {
-                    live.push_back((sequence, batch.view));
-                    sequence += batch.records.len() as u64;
-                }
-                JournalDone::Durable(batches.iter().map(|batch| batch.id).collect())
-            }
-            Err(error) => JournalDone::Failed(error),
-        };
-        if done.send(report).is_err() {
+        let mut durable = Vec::new();
+        let written = write(&mut log, &mut live, &mut batches, &mut durable);
+        if !durable.is_empty() && done.send(JournalDone::Durable(durable)).is_err() {
             return;
+        }
+        match written {
+            // What is needed fills the log until the store has more blocks on disk: the batches wait, and no vote of
+            // theirs goes out meanwhile.
+            Err(VoteLogError::Full { .. }) if !live.is_empty() => {}
+            Err(error) => {
+                batches.clear();
+                if done.send(JournalDone::Failed(error)).is_err() {
+                    return;
+                }
+            }
+            Ok(()) => {}
         }
         waker.wake();
     }
 }
+
+/// Writes what waits with one sync, or batch by batch when all of it does not fit at once. What is written leaves
+/// `batches` for `durable`.
+fn write<S: Storage>(
+    log: &mut VoteLog<S>,
+    live: &mut VecDeque<(u64, View)>,
+    batches: &mut VecDeque<Batch>,
+    durable: &mut Vec<u64>,
+) -> Result<(), VoteLogError> {
+    let mut together = batches.len();
+    while !batches.is_empty() {
+        let records: Vec<&[u8]> =
+            batches.iter().take(together).flat_map(|batch| &batch.records).map(Vec::as_slice).collect();
+        let mut sequence = match log.append_batch(&records) {
+            Ok(first) => first,
+            Err(VoteLogError::Full { .. }) if together > 1 => {
+                together = 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for batch in batches.drain(..together) {
+            live.push_back((sequence, batch.view));
+            sequence += batch.records.len() as u64;
+            durable.push(batch.id);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
