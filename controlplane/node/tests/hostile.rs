@@ -13,7 +13,7 @@ use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::{Burst, FrameBuf, FramePool, Port, TxPort};
 use roko_state::fault::{FaultStorage, Sequence};
-use roko_wire::limits::{FRAME_BYTES_MAX, MESSAGE_BYTES_MAX};
+use roko_wire::limits::MESSAGE_BYTES_MAX;
 use roko_wire::net::{Mac, headers_bytes, parse_udp, write_headers};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ fn forge(attack: Attack, overheard: &[u8], random: &mut Sequence) -> Vec<u8> {
         Attack::Stranger => {
             let mut addresses = span.addresses;
             addresses.source_mac = MAC;
-            addresses.source_ip = [203, 0, 113, random.below(256) as u8].into();
+            addresses.source_ip = [203, 0, 113, 7].into();
             write_headers(&addresses, span.payload_bytes, &mut frame).expect("both addresses are IPv4");
         }
     }
@@ -165,19 +165,18 @@ fn a_flood_of_hostile_frames_is_refused_and_counted_while_the_network_works() {
         overheard.len() >= OVERHEARD
     });
     assert!(heard, "{} frames went to the target", overheard.len());
-    assert!((0..=VALIDATORS).any(|_| overheard.iter().any(|frame| frame.len() < FRAME_BYTES_MAX)));
     overheard.truncate(OVERHEARD);
     // What was overheard arrives first, so that a replay is one.
     std::thread::sleep(Duration::from_millis(300));
 
     let node = Arc::clone(&running.nodes()[TARGET]);
     let (before, rss_before) = (refused(&node), rss_mb());
-    let finals = |index: usize| running.nodes()[index].observer.progress(|p| p.transactions_final);
-    let (final_before, height_before) = (finals(TARGET), running.durable(TARGET));
+    let finals = || node.observer.progress(|progress| progress.transactions_final);
+    let (final_before, height_before) = (finals(), running.durable(TARGET));
     let mut attacker = Attacker::new(running.stranger.take().expect("the network has one more port"));
     attacker.flood(count, &overheard);
     assert_eq!(attacker.sent, count);
-    let final_during = finals(TARGET) - final_before;
+    let final_during = finals() - final_before;
 
     let switch_dropped = || attacker.switch.value("dropped_full") + attacker.switch.value("unknown_address");
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
