@@ -7,6 +7,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use roko_state::storage::Storage;
 use roko_state::{CommitBlock, StateError, StateStore};
 use roko_wire::Height;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Blocks that may wait for the disk before the control thread is held up.
@@ -32,6 +34,7 @@ pub struct Store {
     jobs: Option<Sender<CommitBlock>>,
     done: Receiver<StoreDone>,
     thread: Option<std::thread::JoinHandle<()>>,
+    ending: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -42,11 +45,13 @@ impl Store {
     ) -> std::io::Result<Store> {
         let (jobs, jobs_in) = bounded(QUEUE);
         let (done_out, done) = bounded(QUEUE);
+        let ending = Arc::new(AtomicBool::new(false));
+        let thread_ending = Arc::clone(&ending);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
             start();
-            run(store, &jobs_in, &done_out);
+            run(store, &jobs_in, &done_out, &thread_ending);
         })?;
-        Ok(Store { jobs: Some(jobs), done, thread: Some(thread) })
+        Ok(Store { jobs: Some(jobs), done, thread: Some(thread), ending })
     }
 
     /// Queues a block. Waits when the disk is a thousand blocks behind: a final block is never dropped.
@@ -67,6 +72,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.jobs = None;
+        self.ending.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // The thread may wait to report; nobody reads any more.
             while !thread.is_finished() {
@@ -78,7 +84,12 @@ impl Drop for Store {
     }
 }
 
-fn run<S: Storage>(mut store: StateStore<S>, jobs: &Receiver<CommitBlock>, done: &Sender<StoreDone>) {
+fn run<S: Storage>(
+    mut store: StateStore<S>,
+    jobs: &Receiver<CommitBlock>,
+    done: &Sender<StoreDone>,
+    ending: &AtomicBool,
+) {
     loop {
         let first = match jobs.recv_timeout(RETRY) {
             Ok(first) => first,
@@ -91,7 +102,7 @@ fn run<S: Storage>(mut store: StateStore<S>, jobs: &Receiver<CommitBlock>, done:
         };
         let mut batch = vec![first];
         batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
-        if !commit(&mut store, &batch, done) {
+        if !commit(&mut store, &batch, done, ending) {
             return;
         }
         let _ = store.maintain();
@@ -99,8 +110,14 @@ fn run<S: Storage>(mut store: StateStore<S>, jobs: &Receiver<CommitBlock>, done:
     let _ = store.close();
 }
 
-/// Commits until it works; false when the store or the control thread is gone.
-fn commit<S: Storage>(store: &mut StateStore<S>, batch: &[CommitBlock], done: &Sender<StoreDone>) -> bool {
+/// Commits until it works; false when the store or the control thread is gone, or the node ends while the disk is full:
+/// what was never durable was never told, and the others have it.
+fn commit<S: Storage>(
+    store: &mut StateStore<S>,
+    batch: &[CommitBlock],
+    done: &Sender<StoreDone>,
+    ending: &AtomicBool,
+) -> bool {
     loop {
         let report = match store.commit_batch(batch) {
             Ok(_) => {
@@ -115,6 +132,9 @@ fn commit<S: Storage>(store: &mut StateStore<S>, batch: &[CommitBlock], done: &S
         };
         // A full report queue already says that the disk is full.
         let _ = done.try_send(report);
+        if ending.load(Ordering::Relaxed) {
+            return false;
+        }
         std::thread::sleep(RETRY);
     }
 }
