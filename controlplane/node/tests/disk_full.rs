@@ -90,3 +90,40 @@ fn a_full_disk_stops_one_validators_votes_and_loses_nothing_final() {
     assert!(votes(&said, full_at - Duration::from_secs(60), full_at) > 0, "the tap sees its votes");
     assert_eq!(common::net::contradictions(&said), Vec::<String>::new());
 }
+
+#[test]
+fn a_network_whose_disks_are_all_full_stops_when_asked_and_goes_on_once_there_is_room() {
+    let mut storages: Vec<FaultStorage> = (0..VALIDATORS).map(|_| FaultStorage::new()).collect();
+    let tap = Tap::of_next_validator();
+    let net = Net::new(std::sync::Arc::clone(&tap));
+    let mut running = net.start(&storages).expect("it starts");
+    running.load(RATE);
+    assert!(reached(|| running.durable(FULL) > 5), "no blocks");
+    storages.iter().for_each(|storage| storage.set_space_bytes(Some(used_bytes(storage))));
+    let nodes = running.nodes().to_vec();
+    assert!(reached(|| nodes.iter().filter(|node| node.observer.problem().is_some()).count() > 1));
+    let (stopped, ended) = std::sync::mpsc::channel();
+    let watchdog = std::thread::spawn(move || {
+        if ended.recv_timeout(common::PATIENCE).is_err() {
+            eprintln!("a node with a full disk does not end");
+            std::process::exit(101);
+        }
+    });
+    running.stop();
+    stopped.send(()).expect("the watchdog waits");
+    watchdog.join().expect("it was told in time");
+    let acknowledged: Vec<_> = nodes.iter().map(|node| node.block(BlockSelector::Final)).collect();
+
+    storages.iter_mut().for_each(|storage| *storage = storage.restart());
+    let running = net.start(&storages).expect("it starts again");
+    let mut last = 0;
+    for (node, block) in running.nodes().iter().zip(acknowledged) {
+        let block = block.expect("there were blocks");
+        let now = node.block(BlockSelector::Height(block.height)).map(|block| block.id);
+        assert_eq!(now, Some(block.id), "a final block is gone");
+        last = last.max(block.height.0);
+    }
+    assert!(reached(|| (0..VALIDATORS).all(|index| running.durable(index) > last + 5)), "it stands still");
+    running.stop();
+    assert_eq!(common::net::contradictions(&net.said(&tap.take())), Vec::<String>::new());
+}
