@@ -2,7 +2,7 @@
 //! proposes its own, and commits what is final.
 //!
 //! It runs on the control thread and never waits: pairings, syncs and commits are done by [`crate::workers`], packets by
-//! the data plane behind [`plane::Plane`]. Read [`Replica::on_message`] for what comes in, [`actions`] for what the
+//! the data plane behind [`plane::Plane`]. Read [`Replica::on_message`] for what comes in, `replica/actions.rs` for what the
 //! machine asks.
 
 mod actions;
