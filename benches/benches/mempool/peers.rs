@@ -255,10 +255,10 @@ impl<O: Orders> Pool for Peer<O> {
             inner.txs.remove(id);
             inner.remembered.insert(*id);
             inner.remembered_order.push_back(*id);
-            if inner.remembered_order.len() > 4 * self.txs_max {
-                if let Some(oldest) = inner.remembered_order.pop_front() {
-                    inner.remembered.remove(&oldest);
-                }
+            if inner.remembered_order.len() > 4 * self.txs_max
+                && let Some(oldest) = inner.remembered_order.pop_front()
+            {
+                inner.remembered.remove(&oldest);
             }
         }
         inner.in_flight_txs -= block.len();

@@ -49,7 +49,7 @@ fn four_validators_on_one_thread_pool_everything() {
         wires.len() as f64 / elapsed.as_secs_f64(),
         elapsed.as_secs_f64() * 1e6 / wires.len() as f64
     );
-    let ticks_of_ns = f64::from(2_u32).powi(32) / net.clock.read().0.nanos_per_tick_q32 as f64;
+    let ticks_of_ns = f64::from(2_u32).powi(32) / net.clock.read().nanos_per_tick_q32 as f64;
     for metrics in &net.controls[0].metrics {
         let ns = |regime| metrics.regime_ticks(regime) as f64 / ticks_of_ns / wires.len() as f64;
         println!(

@@ -112,7 +112,7 @@ pub fn clock() -> (PageWriter<ClockMap>, ClockPage) {
 }
 
 pub fn now(clock: &ClockPage) -> NanoMoment {
-    clock.read().0.moment(roko_os::tsc::tsc())
+    clock.read().moment(roko_os::tsc::tsc())
 }
 
 pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
