@@ -34,6 +34,7 @@ impl Received {
 mod tests {
     use super::*;
     use roko_ring::seqlock::page;
+    use roko_wire::nano::ClockState;
 
     #[test]
     fn a_map_survives_its_page() {
