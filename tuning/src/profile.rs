@@ -117,10 +117,10 @@ impl Default for VerifyWorkers {
 }
 
 const fn spin_iterations_default() -> u32 {
-    1_000
+    8
 }
 const fn sleep_us_max_default() -> u64 {
-    200
+    100
 }
 const fn burst_packets_default() -> u32 {
     BURST_PACKETS_MAX

@@ -140,7 +140,7 @@ fn everything_wrong_is_reported_at_once() {
     let text = edited("burst_packets = 32\n", "burst_packets = 33\n")
         .replace("name = \"devnet-2core\"", "name = \" \"")
         .replace("housekeeping_interval_us = 1000", "housekeeping_interval_us = 0")
-        .replace("sleep_us_max = 200", "sleep_us_max = 0")
+        .replace("sleep_us_max = 100", "sleep_us_max = 0")
         .replace("workers = 1", "workers = 2")
         .replace("rx = \"data\"", "rxx = \"data\"")
         .replace("open = \"data\"", "open = \"crypto\"")
@@ -208,6 +208,7 @@ fn spinning_threads_need_cores_of_their_own() {
 #[test]
 fn ring_names_are_checked_against_the_topology() {
     let mut profile = profile(DEVNET);
+    profile.rings.retain(|ring, _| ring == "default");
     assert_eq!(profile.validate_rings(&["rx-filter"]), []);
     profile.rings.insert("rx-filter".to_owned(), 64);
     profile.rings.insert("rx-filtre".to_owned(), 64);

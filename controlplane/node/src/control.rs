@@ -88,10 +88,51 @@ impl<B: FrameBuf> ControlLoop<B> {
     }
 
     fn note_seen(&mut self, seen: &Seen) {
+        let tx = seen_tx(seen);
         if seen.own {
-            self.observer.note_pooled(seen.pooled.nanos_since(seen.received));
+            self.observer.note_pooled(seen.pooled.nanos_since(tx.received));
         }
-        let tx = SeenTx { sender: seen.sender, stamp: seen.stamp, root: seen.root, received: seen.received };
         self.replica.on_seen(seen.id, tx);
+    }
+}
+
+/// What is remembered of a pooled transaction. A batch of this node's own stamps carries its first transaction's receive
+/// time; later ones came later, each when its own stamp says.
+fn seen_tx(seen: &Seen) -> SeenTx {
+    let received = if seen.own { seen.stamp.time } else { seen.received };
+    SeenTx { sender: seen.sender, stamp: seen.stamp, root: seen.root, received }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::seen::{PlausibleWindow, StampPlausibility};
+    use roko_wire::nano::ClockSource;
+    use roko_wire::stamp::{SignedRoot, Stamp};
+    use roko_wire::{Address, Hash32, NanoMoment, TxId, ValidatorIndex};
+
+    #[test]
+    fn a_node_that_was_held_up_within_a_batch_finds_its_own_stamps_plausible() {
+        let ingress = ValidatorIndex(0);
+        let (first, later) = (NanoMoment(1_000_000_000), NanoMoment(1_900_000_000));
+        let mut seen = Seen {
+            id: TxId([1; 32]),
+            sender: Address([2; 20]),
+            stamp: Stamp { time: later, bound_ns: 10, source: ClockSource::System, ingress },
+            root: SignedRoot { ingress, leaves: 2, root: Hash32([3; 32]), signature: [4; 64] },
+            pooled: later,
+            received: first,
+            valid_until: NanoMoment::MAX,
+            own: true,
+        };
+        let implausible = |seen: &Seen| {
+            let window = PlausibleWindow { delay_ns: 500_000_000, precision_ns: 50_000_000 };
+            let mut stamps = StampPlausibility::default();
+            stamps.judge(&seen.stamp, seen_tx(seen).received, window);
+            stamps.implausible
+        };
+        assert_eq!(implausible(&seen), 0);
+        seen.own = false;
+        assert_eq!(implausible(&seen), 1, "another node's stamp of a time that has not come yet");
     }
 }

@@ -257,7 +257,11 @@ impl<P: Plane> Replica<P> {
     }
 
     /// Stops deciding for good; what is durable stays.
-    fn stop(&mut self, why: String) {
+    fn stop(&mut self, mut why: String) {
+        if let Some(before) = self.observer.problem().filter(|_| self.stopped.is_none()) {
+            // What was wrong before is often the cause.
+            why = format!("{why}; before that: {before}");
+        }
         self.observer.set_stopped(&why);
         self.stopped.get_or_insert(why);
     }

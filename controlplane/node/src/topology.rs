@@ -97,24 +97,21 @@ impl Placement {
         &self.profile
     }
 
-    /// Ring depths: a key of the profile where it has one, else this node's default for the ring.
+    /// Ring depths, by the profile.
     #[must_use]
     pub fn depths(&self) -> Depths {
-        let standard = Depths::default();
-        let depth = |key: &str, standard: usize| {
-            self.profile.rings.get(key).map_or(standard, |depth| *depth as usize)
-        };
+        let depth = |key: &str| self.profile.ring_depth(key) as usize;
         Depths {
-            ingress: depth("ingress", standard.ingress),
-            to_verify: depth("to_verify", standard.to_verify),
-            to_control: depth("to_control", standard.to_control),
-            injected: depth("injected", standard.injected),
-            stamped: depth("stamped", standard.stamped),
-            seen: depth("seen", standard.seen),
-            order_commands: depth("order_commands", standard.order_commands),
-            spread_commands: depth("spread_commands", standard.spread_commands),
-            spread_blocks: depth("spread_blocks", standard.spread_blocks),
-            to_tx: depth("to_tx", standard.to_tx),
+            ingress: depth("ingress"),
+            to_verify: depth("to_verify"),
+            to_control: depth("to_control"),
+            injected: depth("injected"),
+            stamped: depth("stamped"),
+            seen: depth("seen"),
+            order_commands: depth("order_commands"),
+            spread_commands: depth("spread_commands"),
+            spread_blocks: depth("spread_blocks"),
+            to_tx: depth("to_tx"),
         }
     }
 
