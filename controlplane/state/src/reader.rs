@@ -53,18 +53,18 @@ impl<S: Storage> Reader<S> {
         self.shared.snapshot()
     }
 
-    /// See [`StateStore::block`].
+    /// See [`crate::StateStore::block`].
     pub fn block(&self, height: Height) -> Result<Option<BlockRecord>, StateError> {
         self.shared.read_block(height.0)
     }
 
-    /// See [`StateStore::height_of`].
+    /// See [`crate::StateStore::height_of`].
     #[must_use]
     pub fn height_of(&self, block_id: &BlockId) -> Option<Height> {
         self.shared.index.height_of(block_id).map(Height)
     }
 
-    /// See [`StateStore::transaction`].
+    /// See [`crate::StateStore::transaction`].
     #[must_use]
     pub fn transaction(&self, id: &TxId) -> Option<(Height, u32)> {
         self.shared.index.transaction(id)

@@ -132,6 +132,8 @@ fn generate(include_args: &[String], inline_source: &Path, bindings: &Path) {
         .prepend_enum_name(false)
         .layout_tests(true)
         .derive_default(true)
+        // Written for Doxygen: rustdoc would read them as links and as tests.
+        .generate_comments(false)
         .formatter(bindgen::Formatter::None)
         // Their members are reached by the offsets of wrapper.h; bindgen cannot express a
         // structure that is packed and aligned at once.
