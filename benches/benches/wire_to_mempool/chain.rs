@@ -177,6 +177,7 @@ fn config() -> DataPlaneConfig {
             chain_id: CHAIN,
             ingress: ValidatorIndex(0),
             signing_key: node_key,
+            late_flush_us: 200,
             seed: Hash32([7; 32]),
             block_buffers: 2,
             block_room: BlockRoom { txs: 2_048, body_bytes: 1 << 20 },

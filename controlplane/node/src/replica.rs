@@ -10,6 +10,7 @@ pub mod assembly;
 pub mod blocks;
 mod certificates;
 mod finalize;
+mod first_hand;
 mod messages;
 pub mod plane;
 mod propose;

@@ -5,6 +5,7 @@ use crate::replica::plane::{Plane, PoolCommand, Target};
 use arrayvec::ArrayVec;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::builder::BuilderCommand;
+use roko_pipeline::link::FinalTx;
 use roko_pipeline::order::OrderCommand;
 use roko_pipeline::peer::PeerIndex;
 use roko_pipeline::spread::{self, SpreadBlock, SpreadBlockTask, SpreadCommand};
@@ -22,6 +23,8 @@ const MESSAGES_KEPT_MAX: usize = 8_192;
 pub struct PlaneRings {
     /// To order.
     pub order: Producer<OrderCommand>,
+    /// To verify.
+    pub finals: Producer<FinalTx>,
     /// Messages to spread.
     pub spread: Producer<SpreadCommand>,
     /// Blocks to spread.
@@ -117,6 +120,10 @@ impl Plane for RingPlane {
 
     fn pool(&mut self, command: PoolCommand) {
         let now = self.now;
+        if let PoolCommand::FinalizeId { id, .. } = command {
+            // A full ring costs verify a signature check, no more.
+            let _ = self.rings.finals.push(FinalTx { id, now });
+        }
         self.orders.push_back(match command {
             PoolCommand::Drain(drain) => OrderCommand::Drain {
                 tag: drain.tag,

@@ -60,6 +60,7 @@ pub const RINGS: &[RingRow] = &[
     row("open_verify", "to_verify", "open > verify", "transactions", Drop),
     row("open_control", "to_control", "open > control", "votes, certificates, proposals, chunks", Drop),
     row("inject_verify", "injected", "rpc > verify", "transactions by RPC", Refuse),
+    row("control_verify", "order_commands", "control > verify", "final transactions from blocks", Drop),
     row("verify_order", "stamped", "verify > order", "verified, stamped transactions", Backpressure),
     row("verify_spread", "stamped", "verify > spread", "own stamp batches", Drop),
     row("order_control", "seen", "order > control", "reports of pooled transactions", Drop),

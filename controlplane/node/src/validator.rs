@@ -248,6 +248,7 @@ fn data_plane_config(
             chain_id: chain.domain.chain_id,
             ingress: index,
             signing_key: *identity.signing_key(),
+            late_flush_us: options.stamp_flush_us,
             seed: chain.genesis.seed,
             block_buffers: 4,
             block_room: BlockRoom {
@@ -318,6 +319,7 @@ where
     );
     let rings = PlaneRings {
         order: control.order,
+        finals: control.finals,
         spread: control.spread,
         blocks: control.blocks,
         returned: control.returned,

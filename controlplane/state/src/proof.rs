@@ -5,7 +5,7 @@
 //! (0 empty, 1 the address' own leaf, 2 another leaf); for 2 the other leaf's key (32) and account (104). What
 //! is inside an inclusion proof's own leaf is not in the proof: the verifier brings the account.
 
-use crate::tree::{Key, Node, Tree, bit, hash_of, key_of, leaf_hash, node_hash};
+use crate::tree::{Key, Link, Tree, bit, hash_of, key_of, leaf_hash, node_hash};
 use roko_wire::codec::{DecodeError, Reader, Sink};
 use roko_wire::{Account, Address, Hash32};
 
@@ -41,13 +41,14 @@ impl Tree {
         let key = key_of(address);
         let (mut link, mut siblings) = (self.top(), Vec::new());
         let end = loop {
-            match link.as_deref() {
-                None => break End::Empty,
-                Some(Node::Leaf { leaf, .. }) if leaf.key == key => break End::Own,
-                Some(Node::Leaf { leaf, .. }) => {
-                    break End::Other { key: leaf.key, account: leaf.account };
+            match link {
+                Link::Empty => break End::Empty,
+                Link::Leaf(leaf) if leaf.1.key == key => break End::Own,
+                Link::Leaf(leaf) => {
+                    break End::Other { key: leaf.1.key, account: leaf.1.account };
                 }
-                Some(Node::Branch { left, right, .. }) => {
+                Link::Branch(branch) => {
+                    let (left, right) = (&branch.left, &branch.right);
                     let (next, beside) =
                         if bit(&key, siblings.len()) { (right, left) } else { (left, right) };
                     siblings.push(hash_of(beside));

@@ -144,13 +144,23 @@ impl<S: Storage> StateStore<S> {
     /// Commits consecutive blocks with one sync. All of them are durable when it returns `Ok`; after
     /// [`StateError::NoSpace`] none is committed and the same call can be made again.
     pub fn commit_batch(&mut self, blocks: &[CommitBlock]) -> Result<Vec<Committed>, StateError> {
+        self.commit_executed(blocks, &[])
+    }
+
+    /// [`StateStore::commit_batch`] for a caller that has executed the blocks: `versions` holds the state after each, so
+    /// that it is not computed twice. A block without one has its changes applied here.
+    pub fn commit_executed(
+        &mut self,
+        blocks: &[CommitBlock],
+        versions: &[Tree],
+    ) -> Result<Vec<Committed>, StateError> {
         if self.poisoned {
             return Err(StateError::Poisoned);
         }
         if blocks.is_empty() {
             return Ok(Vec::new());
         }
-        let staged = self.stage(blocks)?;
+        let staged = self.stage(blocks, versions)?;
         self.make_room()?;
         self.crash_point(CrashPoint::BeforeRecord)?;
         self.write_records()?;
@@ -161,16 +171,17 @@ impl<S: Storage> StateStore<S> {
     }
 
     /// Checks heights and roots and encodes the records into the buffer.
-    fn stage(&mut self, blocks: &[CommitBlock]) -> Result<Staged, StateError> {
+    fn stage(&mut self, blocks: &[CommitBlock], versions: &[Tree]) -> Result<Staged, StateError> {
         let Snapshot { last, mut tree } = self.snapshot();
         let (batch_start, mut end) = (self.end.sequence + 1, self.end);
         let mut records = Vec::with_capacity(blocks.len());
         self.buffer.clear();
-        for (expected, block) in (last.height.0 + 1..).zip(blocks) {
+        for (place, block) in blocks.iter().enumerate() {
+            let expected = last.height.0 + 1 + place as u64;
             if block.height.0 != expected {
                 return Err(StateError::WrongHeight { expected, got: block.height.0 });
             }
-            tree = tree.update(&block.changes);
+            tree = versions.get(place).cloned().unwrap_or_else(|| tree.update(&block.changes));
             if tree.root() != block.expected_root {
                 let (height, expected) = (block.height.0, block.expected_root);
                 return Err(StateError::RootMismatch { height, expected, computed: tree.root() });

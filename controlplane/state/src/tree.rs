@@ -57,28 +57,37 @@ pub(crate) struct Leaf {
     pub(crate) account: Account,
 }
 
-#[derive(Debug)]
-pub(crate) enum Node {
-    Leaf { hash: Hash32, leaf: Leaf },
-    Branch { hash: Hash32, accounts: usize, left: Link, right: Link },
+/// A subtree. Leaves and branches are apart, so that a branch, of which a path has many, fits a cache line or two.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Link {
+    #[default]
+    Empty,
+    Leaf(Arc<(Hash32, Leaf)>),
+    Branch(Arc<Branch>),
 }
 
-/// A subtree; `None` is empty.
-pub(crate) type Link = Option<Arc<Node>>;
+#[derive(Debug)]
+pub(crate) struct Branch {
+    hash: Hash32,
+    accounts: usize,
+    pub(crate) left: Link,
+    pub(crate) right: Link,
+}
 
 /// The hash of a subtree; all zeros when it is empty.
 pub(crate) fn hash_of(link: &Link) -> Hash32 {
-    match link.as_deref() {
-        None => Hash32::ZERO,
-        Some(Node::Leaf { hash, .. } | Node::Branch { hash, .. }) => *hash,
+    match link {
+        Link::Empty => Hash32::ZERO,
+        Link::Leaf(leaf) => leaf.0,
+        Link::Branch(branch) => branch.hash,
     }
 }
 
 fn accounts_in(link: &Link) -> usize {
-    match link.as_deref() {
-        None => 0,
-        Some(Node::Leaf { .. }) => 1,
-        Some(Node::Branch { accounts, .. }) => *accounts,
+    match link {
+        Link::Empty => 0,
+        Link::Leaf(_) => 1,
+        Link::Branch(branch) => branch.accounts,
     }
 }
 
@@ -99,7 +108,7 @@ impl Tree {
     /// The tree without accounts; its root is all zeros.
     #[must_use]
     pub const fn new() -> Tree {
-        Tree { top: None }
+        Tree { top: Link::Empty }
     }
 
     /// The commitment to every account.
@@ -120,10 +129,11 @@ impl Tree {
         let key = key_of(address);
         let (mut link, mut depth) = (&self.top, 0);
         loop {
-            match link.as_deref()? {
-                Node::Leaf { leaf, .. } => return (leaf.key == key).then_some(leaf.account),
-                Node::Branch { left, right, .. } => {
-                    link = if bit(&key, depth) { right } else { left };
+            match link {
+                Link::Empty => return None,
+                Link::Leaf(leaf) => return (leaf.1.key == key).then_some(leaf.1.account),
+                Link::Branch(branch) => {
+                    link = if bit(&key, depth) { &branch.right } else { &branch.left };
                     depth += 1;
                 }
             }
@@ -147,15 +157,13 @@ impl Tree {
 
     /// Every account, in the order of the places (not of the addresses).
     pub fn iter(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
-        let mut stack: Vec<&Node> = self.top.as_deref().into_iter().collect();
+        let mut stack = vec![&self.top];
         core::iter::from_fn(move || {
             loop {
                 match stack.pop()? {
-                    Node::Leaf { leaf, .. } => return Some((leaf.address, leaf.account)),
-                    Node::Branch { left, right, .. } => {
-                        stack.extend(right.as_deref());
-                        stack.extend(left.as_deref());
-                    }
+                    Link::Empty => {}
+                    Link::Leaf(leaf) => return Some((leaf.1.address, leaf.1.account)),
+                    Link::Branch(branch) => stack.extend([&branch.right, &branch.left]),
                 }
             }
         })
@@ -171,10 +179,11 @@ fn update(link: &Link, depth: usize, changes: &[Change]) -> Link {
     if changes.is_empty() {
         return link.clone();
     }
-    match link.as_deref() {
-        None => build(depth, &leaves_of(changes, None)),
-        Some(Node::Leaf { leaf, .. }) => build(depth, &leaves_of(changes, Some(leaf))),
-        Some(Node::Branch { left, right, .. }) => {
+    match link {
+        Link::Empty => build(depth, &leaves_of(changes, None)),
+        Link::Leaf(leaf) => build(depth, &leaves_of(changes, Some(&leaf.1))),
+        Link::Branch(branch) => {
+            let Branch { left, right, .. } = &**branch;
             let middle = changes.partition_point(|change| !bit(&change.key, depth));
             let new_left = update(left, depth + 1, &changes[..middle]);
             let new_right = update(right, depth + 1, &changes[middle..]);
@@ -189,8 +198,9 @@ fn update(link: &Link, depth: usize, changes: &[Change]) -> Link {
 /// Whether two links are the same node in memory, and so nothing has changed below.
 fn same(one: &Link, two: &Link) -> bool {
     match (one, two) {
-        (None, None) => true,
-        (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+        (Link::Empty, Link::Empty) => true,
+        (Link::Leaf(one), Link::Leaf(two)) => Arc::ptr_eq(one, two),
+        (Link::Branch(one), Link::Branch(two)) => Arc::ptr_eq(one, two),
         _ => false,
     }
 }
@@ -216,8 +226,8 @@ fn leaves_of(changes: &[Change], old: Option<&Leaf>) -> Vec<Leaf> {
 /// A subtree of sorted, distinct leaves.
 fn build(depth: usize, leaves: &[Leaf]) -> Link {
     match leaves {
-        [] => None,
-        [leaf] => Some(Arc::new(Node::Leaf { hash: leaf_hash(&leaf.key, &leaf.account), leaf: *leaf })),
+        [] => Link::Empty,
+        [leaf] => Link::Leaf(Arc::new((leaf_hash(&leaf.key, &leaf.account), *leaf))),
         _ => {
             let middle = leaves.partition_point(|leaf| !bit(&leaf.key, depth));
             join(build(depth + 1, &leaves[..middle]), build(depth + 1, &leaves[middle..]))
@@ -227,13 +237,12 @@ fn build(depth: usize, leaves: &[Leaf]) -> Link {
 
 /// The subtree of two children: a lone leaf moves up, everything else is a branch.
 fn join(left: Link, right: Link) -> Link {
-    match (left.as_deref(), right.as_deref()) {
-        (None, None) => return None,
-        (Some(Node::Leaf { .. }), None) => return left,
-        (None, Some(Node::Leaf { .. })) => return right,
+    match (&left, &right) {
+        (Link::Leaf(_) | Link::Empty, Link::Empty) => return left,
+        (Link::Empty, Link::Leaf(_)) => return right,
         _ => {}
     }
     let hash = node_hash(&hash_of(&left), &hash_of(&right));
     let accounts = accounts_in(&left) + accounts_in(&right);
-    Some(Arc::new(Node::Branch { hash, accounts, left, right }))
+    Link::Branch(Arc::new(Branch { hash, accounts, left, right }))
 }

@@ -6,6 +6,7 @@
 //! | filter to decode, decode to open | backpressure |
 //! | open to verify, open to control | open drops and counts, by kind |
 //! | injector to verify | the injector's caller is told to come back |
+//! | control to verify | the report is dropped; it costs a signature check |
 //! | verify to order | backpressure |
 //! | verify to spread | the batch stays in this node's pool only; counted |
 //! | order to control (seen) | the report is dropped and counted |
@@ -20,7 +21,7 @@ use crate::clock::ClockPage;
 use crate::decode::Decode;
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
-use crate::link::{ControlFrame, Seen};
+use crate::link::{ControlFrame, FinalTx, Seen};
 use crate::metrics::StageMetrics;
 use crate::open::Open;
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
@@ -121,6 +122,8 @@ pub struct ControlEnds<P: Port> {
     pub builder: Producer<BuilderCommand>,
     /// Commands to order.
     pub order: Producer<OrderCommand>,
+    /// Transactions that became final without passing this node's pool, to verify.
+    pub finals: Producer<FinalTx>,
     /// Messages and links to spread.
     pub spread: Producer<SpreadCommand>,
     /// Blocks to spread.
@@ -239,6 +242,7 @@ where
     let (open_to_verify, verify_in) = rings.ring("open_verify", depths.to_verify);
     let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
     let (inject_out, injected) = rings.ring("inject_verify", depths.injected);
+    let (finals, finals_in) = rings.ring("control_verify", depths.order_commands);
     let (verify_to_order, order_in) = rings.ring("verify_order", depths.stamped);
     let (verify_to_spread, spread_batches) = rings.ring("verify_spread", depths.stamped);
     let (seen_out, seen) = rings.ring("order_control", depths.seen);
@@ -263,6 +267,7 @@ where
     let verify_links = VerifyLinks {
         input: verify_in,
         injected,
+        finals: finals_in,
         to_order: verify_to_order,
         to_spread: verify_to_spread,
         pool: pool.clone(),
@@ -309,6 +314,7 @@ where
         built,
         builder,
         order,
+        finals,
         spread,
         blocks,
         returned,

@@ -151,6 +151,16 @@ pub struct OwnBatch<B> {
     pub buf: B,
 }
 
+/// control to verify: a transaction is final that this node met in a block only. A copy of it that still waits needs no
+/// signature check.
+#[derive(Clone, Copy, Debug)]
+pub struct FinalTx {
+    /// Its id.
+    pub id: TxId,
+    /// The control plane's clock.
+    pub now: NanoMoment,
+}
+
 /// order to control: a transaction is now in the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {

@@ -44,7 +44,7 @@ impl Stamp {
 }
 
 /// Signed root of a batch of stamps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SignedRoot {
     /// Who attests.
     pub ingress: ValidatorIndex,
@@ -56,7 +56,8 @@ pub struct SignedRoot {
     pub signature: [u8; 64],
 }
 
-const ROOT_SIGNING_BYTES: usize = 13 + 8 + 2 + 1 + 32;
+/// Bytes that the signature of a [`SignedRoot`] covers.
+pub const ROOT_SIGNING_BYTES: usize = 13 + 8 + 2 + 1 + 32;
 
 fn root_signing_bytes(
     chain: ChainId,
@@ -87,10 +88,16 @@ impl SignedRoot {
         SignedRoot { ingress, leaves, root, signature }
     }
 
+    /// The bytes that the signature covers.
+    #[must_use]
+    pub fn signing_bytes(&self, chain: ChainId) -> [u8; ROOT_SIGNING_BYTES] {
+        root_signing_bytes(chain, self.ingress, self.leaves, &self.root)
+    }
+
     /// Whether `key` signed this root for `chain`.
     #[must_use]
     pub fn verify(&self, key: &VerificationKey, chain: ChainId) -> bool {
-        let message = root_signing_bytes(chain, self.ingress, self.leaves, &self.root);
+        let message = self.signing_bytes(chain);
         key.verify(&Signature::from(self.signature), &message).is_ok()
     }
 }

@@ -206,17 +206,9 @@ fn secp_digest(layout: &[u8]) -> [u8; 32] {
 impl<'a> SignedNative<'a> {
     /// Checks the signature and returns the sender's address.
     pub fn verify(&self) -> Result<Address, SignatureError> {
-        self.verify_by(|key| VerificationKey::try_from(*key).ok())
-    }
-
-    /// [`SignedNative::verify`] with the caller's way from a key's bytes to its point, which may remember points.
-    pub fn verify_by(
-        &self,
-        point: impl FnOnce(&[u8; 32]) -> Option<VerificationKey>,
-    ) -> Result<Address, SignatureError> {
         match &self.authorization {
             Authorization::Ed25519 { public_key, signature } => {
-                let key = point(public_key).ok_or(SignatureError::BadKey)?;
+                let key = VerificationKey::try_from(*public_key).map_err(|_| SignatureError::BadKey)?;
                 let mut message = arrayvec::ArrayVec::<u8, { TX_BYTES_MAX + SIGNING_DOMAIN.len() }>::new();
                 message.put(SIGNING_DOMAIN);
                 message.put(self.layout);
@@ -225,6 +217,30 @@ impl<'a> SignedNative<'a> {
                 Ok(address_of_ed25519(public_key))
             }
             Authorization::Secp256k1 { signature } => recover_secp256k1(signature, &secp_digest(self.layout)),
+        }
+    }
+}
+
+/// What a check of an ed25519 signature needs, for whoever checks several at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Ed25519Check<'a> {
+    /// The public key.
+    pub key: &'a [u8; 32],
+    /// The signature.
+    pub signature: &'a [u8; 64],
+    /// The signed bytes, in two parts.
+    pub message: [&'a [u8]; 2],
+}
+
+impl SignedNative<'_> {
+    /// What [`SignedNative::verify`] checks when the key is of ed25519; the sender is then [`address_of_ed25519`] of it.
+    #[must_use]
+    pub fn ed25519_check(&self) -> Option<Ed25519Check<'_>> {
+        match &self.authorization {
+            Authorization::Ed25519 { public_key, signature } => {
+                Some(Ed25519Check { key: public_key, signature, message: [SIGNING_DOMAIN, self.layout] })
+            }
+            Authorization::Secp256k1 { .. } => None,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Pools of mbufs. A pool is made once and lives until the EAL ends.
+//!
+//! A pool's free mbufs are in a lock-free stack, not in DPDK's default ring: threads that the scheduler may interrupt
+//! return mbufs here too, and whoever is interrupted inside that ring makes all others spin until he runs again (DPDK
+//! Programmer's Guide, "Known Issues" of the EAL, on preemption).
 
+use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -9,13 +14,17 @@ use crate::eal::{PoolEntry, Running};
 use crate::error::{Errno, Error, c_name};
 use crate::mbuf::{Mbuf, receive_into};
 
+/// Handlers of a pool's free mbufs by preference: the second where the first needs what the CPU or the installation does
+/// not have. Neither makes a thread wait for an interrupted one.
+const HANDLERS: [&CStr; 2] = [c"lf_stack", c"ring_mt_rts"];
+
 /// `RTE_MEMPOOL_NAMESIZE` less the closing NUL.
 const NAME_BYTES_MAX: usize = 25;
 
 /// The size of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
-    /// Mbufs in the pool. 2^n - 1 uses the memory of the pool's ring best.
+    /// Mbufs in the pool.
     pub mbufs: u32,
     /// Mbufs that each registered thread keeps for itself, at most. They come on top of what the queues
     /// hold: plan `mbufs` for every thread's one and a half caches.
@@ -61,19 +70,22 @@ impl MbufPool {
         config.check()?;
         let c_name = c_name(name, NAME_BYTES_MAX)?;
         let mut control = eal.control();
-        // SAFETY: the EAL runs (`eal` is held); the name is NUL-terminated and copied by DPDK; the
-        // sizes are within what the library accepts. On failure it returns null.
-        let raw = unsafe {
-            dpdk_sys::rte_pktmbuf_pool_create(
-                c_name.as_ptr(),
-                config.mbufs,
-                config.cache_mbufs,
-                0,
-                config.data_room_bytes,
-                dpdk_sys::DPDK_SOCKET_ANY,
-            )
+        let create = |handler: &&CStr| {
+            // SAFETY: the EAL runs (`eal` is held); the names are NUL-terminated and copied by DPDK; the
+            // sizes are within what the library accepts. On failure it returns null.
+            NonNull::new(unsafe {
+                dpdk_sys::rte_pktmbuf_pool_create_by_ops(
+                    c_name.as_ptr(),
+                    config.mbufs,
+                    config.cache_mbufs,
+                    0,
+                    config.data_room_bytes,
+                    dpdk_sys::DPDK_SOCKET_ANY,
+                    handler.as_ptr(),
+                )
+            })
         };
-        let Some(raw) = NonNull::new(raw) else {
+        let Some(raw) = HANDLERS.iter().find_map(create) else {
             return Err(Error::PoolCreate { name: name.to_owned(), errno: Errno::last() });
         };
         let entry = PoolEntry {

@@ -12,7 +12,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_thread_register",
     "rte_thread_unregister",
     "rte_free",
-    "rte_pktmbuf_pool_create",
+    "rte_pktmbuf_pool_create_by_ops",
     "rte_pktmbuf_free_bulk",
     "rte_mempool_avail_count",
     "rte_mbuf_dyn_rx_timestamp_register",

@@ -89,7 +89,7 @@ impl<P: Plane> Replica<P> {
                 self.plane.pool(PoolCommand::FinalizeId { id: tx.id, valid_until });
             }
             self.observer.note_final(&self.chain, self.own.as_ref(), &block, &outcome, now);
-            self.store.commit(commit_of(&block, &outcome, proof));
+            self.store.commit(commit_of(&block, &outcome, proof), outcome.tree.clone());
             let committing = Committing { height: outcome.height, header: block.header, outcome };
             self.committing.push_back((now, committing));
         }

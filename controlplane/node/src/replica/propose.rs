@@ -4,20 +4,19 @@ use super::Replica;
 use super::blocks::{Block, BlockTimes, BodyState, Outcome};
 use super::messages::summary_of;
 use super::plane::{DrainRequest, Plane, PoolCommand, Target};
-use super::validate::{check, execute};
+use super::validate::{TreeView, check, execute};
 use roko_consensus::{Event, ProposalRequest, Verdict, VerifiedCertificate, justification_hash};
 use roko_execution::selection::{BlockFrame, Exclusion, Selection};
-use roko_execution::{Candidate, SenderRefusal, StateView, select};
+use roko_execution::{Candidate, SenderRefusal, select};
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::spread::SpreadBlock;
 use roko_ring::mempool::Ended;
-use roko_state::tree::Tree;
 use roko_wire::block::{BodyView, Header};
 use roko_wire::chunk::sign_proposal;
 use roko_wire::nano::ClockState;
 use roko_wire::order::Ordered;
 use roko_wire::tx::{ParsedTx, parse};
-use roko_wire::{Account, Address, BlockId, Hash32, NanoMoment};
+use roko_wire::{BlockId, Hash32, NanoMoment};
 use std::sync::Arc;
 
 /// Bytes of an empty body's archive, at most: four empty arrays' headers.
@@ -34,14 +33,6 @@ pub(super) struct Building {
     watermark: NanoMoment,
     time: NanoMoment,
     rebuilt: bool,
-}
-
-struct TreeState<'a>(&'a Tree);
-
-impl StateView for TreeState<'_> {
-    fn account(&self, address: &Address) -> Option<Account> {
-        self.0.get(address)
-    }
 }
 
 impl<P: Plane> Replica<P> {
@@ -98,7 +89,7 @@ impl<P: Plane> Replica<P> {
     fn select(&self, building: &Building, buffer: &BlockBuffer, parent: &Outcome) -> Selection {
         let frame = BlockFrame {
             rules: &self.chain.rules,
-            state: &TreeState(&parent.tree),
+            state: &TreeView(&parent.tree),
             from: parent.watermark,
             watermark: building.watermark,
             last_moment: parent.last_moment,

@@ -2,39 +2,26 @@
 
 use super::Replica;
 use super::blocks::{Block, Outcome};
+use super::first_hand::FirstHand;
 use super::plane::{Plane, PoolCommand};
 use super::seen::{PlausibleWindow, Seen, StampPlausibility};
 use crate::chain::Chain;
 use roko_consensus::timeliness::{Timeliness, timeliness};
 use roko_consensus::{Event, Verdict};
 use roko_execution::receipt::receipts_root;
-use roko_execution::validity::{self, BlockError, Checked, Parent, Verified};
+use roko_execution::validity::{self, BlockError, Checked, Parent};
 use roko_execution::{BlockContext, Executor, StateView, TransferExecutor, base_fee};
 use roko_state::tree::Tree;
 use roko_wire::block::{BodyError, BodyView, Header};
-use roko_wire::stamp::SignedRoot;
-use roko_wire::{Account, Address, BlockId, NanoMoment, TxId};
+use roko_wire::{Account, Address, BlockId, NanoMoment};
 use std::sync::Arc;
 
 /// A state tree as execution reads it.
-struct TreeView<'a>(&'a Tree);
+pub(super) struct TreeView<'a>(pub(super) &'a Tree);
 
 impl StateView for TreeView<'_> {
     fn account(&self, address: &Address) -> Option<Account> {
         self.0.get(address)
-    }
-}
-
-/// What this node's data plane has verified already.
-struct FirstHand<'a>(&'a Seen);
-
-impl Verified for FirstHand<'_> {
-    fn sender(&self, id: &TxId) -> Option<Address> {
-        self.0.get(id).map(|seen| seen.sender)
-    }
-
-    fn stamp_root(&self, root: &SignedRoot) -> bool {
-        self.0.has_root(root)
     }
 }
 
@@ -173,7 +160,7 @@ pub(super) fn check(
     };
     let context =
         validity::Chain { rules: &chain.rules, epoch_seed: &chain.genesis.seed, node_keys: &chain.node_keys };
-    validity::check(&context, &parent, header, body, body_bytes, &FirstHand(seen))
+    validity::check(&context, &parent, header, body, body_bytes, &FirstHand::of(chain, body, seen))
 }
 
 /// Executes a checked block.

@@ -5,6 +5,7 @@
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use roko_state::storage::Storage;
+use roko_state::tree::Tree;
 use roko_state::{CommitBlock, StateError, StateStore};
 use roko_wire::Height;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub enum StoreDone {
 
 /// The control thread's ends of the store. Dropping it writes a last checkpoint and ends the thread.
 pub struct Store {
-    jobs: Option<Sender<CommitBlock>>,
+    jobs: Option<Sender<(CommitBlock, Tree)>>,
     done: Receiver<StoreDone>,
     thread: Option<std::thread::JoinHandle<()>>,
     ending: Arc<AtomicBool>,
@@ -54,11 +55,11 @@ impl Store {
         Ok(Store { jobs: Some(jobs), done, thread: Some(thread), ending })
     }
 
-    /// Queues a block. Waits when the disk is a thousand blocks behind: a final block is never dropped.
-    pub fn commit(&self, block: CommitBlock) {
+    /// Queues a block with the state after it. Waits when the disk is a thousand blocks behind: a final block is never dropped.
+    pub fn commit(&self, block: CommitBlock, after: Tree) {
         if let Some(jobs) = &self.jobs {
             // A thread that has ended has said why.
-            let _ = jobs.send(block);
+            let _ = jobs.send((block, after));
         }
     }
 
@@ -86,7 +87,7 @@ impl Drop for Store {
 
 fn run<S: Storage>(
     mut store: StateStore<S>,
-    jobs: &Receiver<CommitBlock>,
+    jobs: &Receiver<(CommitBlock, Tree)>,
     done: &Sender<StoreDone>,
     ending: &AtomicBool,
 ) {
@@ -100,9 +101,9 @@ fn run<S: Storage>(
             }
             Err(RecvTimeoutError::Disconnected) => break,
         };
-        let mut batch = vec![first];
-        batch.extend(jobs.try_iter().take(BATCH_MAX - 1));
-        if !commit(&mut store, &batch, done, ending) {
+        let (batch, versions): (Vec<_>, Vec<_>) =
+            std::iter::once(first).chain(jobs.try_iter().take(BATCH_MAX - 1)).unzip();
+        if !commit(&mut store, &batch, &versions, done, ending) {
             return;
         }
         let _ = store.maintain();
@@ -115,11 +116,12 @@ fn run<S: Storage>(
 fn commit<S: Storage>(
     store: &mut StateStore<S>,
     batch: &[CommitBlock],
+    versions: &[Tree],
     done: &Sender<StoreDone>,
     ending: &AtomicBool,
 ) -> bool {
     loop {
-        let report = match store.commit_batch(batch) {
+        let report = match store.commit_executed(batch, versions) {
             Ok(_) => {
                 let height = batch.last().map_or(Height(0), |block| block.height);
                 return done.send(StoreDone::Durable(height)).is_ok();

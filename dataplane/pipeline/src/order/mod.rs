@@ -82,6 +82,8 @@ pub struct OrderConfig {
     pub ingress: ValidatorIndex,
     /// This node's ed25519 node key, for stamps given anew.
     pub signing_key: SigningKey,
+    /// Shortest time between two signatures over late transactions' new stamps, microseconds.
+    pub late_flush_us: u32,
     /// The first epoch's seed.
     pub seed: Hash32,
     /// Block buffers; each takes about two block sizes of memory.
@@ -125,6 +127,10 @@ pub struct Order<B> {
     watermark: NanoMoment,
     /// There may be pending transactions below the watermark.
     late_due: bool,
+    /// When late transactions may be stamped again, in ticks: a signature costs as much as many of them.
+    late_after_tsc: u64,
+    late_flush_ns: u64,
+    late_flush_ticks: u64,
     /// A drain that waits for a buffer.
     waiting: Option<OrderCommand>,
     /// Transactions whose tie-break is by an earlier seed, found in a drain.
@@ -154,6 +160,9 @@ impl<B: FrameBuf> Order<B> {
             seed_count: 0,
             watermark: NanoMoment::ZERO,
             late_due: false,
+            late_after_tsc: 0,
+            late_flush_ns: u64::from(config.late_flush_us) * 1_000,
+            late_flush_ticks: 0,
             waiting: None,
             stale: Vec::with_capacity(config.block_room.txs),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
@@ -370,18 +379,23 @@ impl<B: FrameBuf> Stage for Order<B> {
             }
         }
         for _ in 0..LATE_BATCHES_PER_POLL {
-            if !self.late_due {
+            if !self.late_due || cx.tsc < self.late_after_tsc {
                 break;
             }
             let now = self.now(cx.tsc);
             let taken = self.stamp_late(&now);
+            // A whole batch leaves more behind, and is worth its signature.
             self.late_due = taken == TXS_PER_MESSAGE_MAX;
+            if !self.late_due {
+                self.late_after_tsc = cx.tsc.saturating_add(self.late_flush_ticks);
+            }
             work += taken;
         }
         Progress { work, backpressured }
     }
 
     fn housekeeping(&mut self, cx: &mut PollContext) {
+        self.late_flush_ticks = nanos_to_ticks(&self.clock, self.late_flush_ns);
         let now = self.now(cx.tsc).moment;
         let removed = self.pool.expire(now, EXPIRY_BUDGET, |_| {});
         self.counters.add(OrderCounter::WindowOver, removed as u64);

@@ -3,29 +3,35 @@
 //! A client's transactions are checked against the chain's rules and their signatures, and collected into the open
 //! [`ingress`] batch, which this node stamps, pools and sends to every validator. A validator's batch is checked the
 //! same way against its own stamps. What was seen a moment ago is recognised before the signature is looked at.
+//!
+//! A poll reads several messages, carries out their signature checks together, and then settles them in the order in
+//! which they came.
 
+mod checker;
 pub mod ingress;
+mod job;
 mod keys;
 mod recent;
+mod signatures;
 
 use crate::clock::{ClockPage, Received};
-use crate::link::{MessageFrame, OwnBatch, Span, StampedFrame, VerifiedTx};
+use crate::link::{FinalTx, MessageFrame, OwnBatch, Span, StampedFrame, VerifiedTx};
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{FrameBuf, FramePool};
 use arrayvec::ArrayVec;
+use checker::Checker;
 use ed25519_zebra::{SigningKey, VerificationKey};
 use ingress::{Checked, Ingress, OpenBatch};
-use keys::SenderKeys;
-use recent::Recent;
+use job::{Admitted, CHECKS_MAX, Job, Origin};
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::limits::TXS_PER_MESSAGE_MAX;
 use roko_wire::merkle::Tree;
 use roko_wire::message::{Message, MessageKind};
-use roko_wire::rules::{TxRefusal, TxRules};
-use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, SignedRoot, Stamp, StampedBatch};
-use roko_wire::tx::{self, ParsedTx};
-use roko_wire::{Hash32, TxId, ValidatorIndex};
+use roko_wire::rules::TxRules;
+use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, Stamp, StampedBatch};
+use roko_wire::tx::{self, Ed25519Check};
+use roko_wire::{ChainId, TxId, ValidatorIndex};
 use std::sync::Arc;
 
 crate::counters!(
@@ -87,15 +93,14 @@ pub struct VerifyConfig {
     pub salt: u64,
 }
 
-/// What is left of a batch after its check.
-type GoodTxs = Option<(SignedRoot, ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX>)>;
-
 /// The rings and the pool of [`Verify`].
 pub struct VerifyLinks<P: FramePool> {
     /// Messages from open.
     pub input: Consumer<MessageFrame<P::Buf>>,
     /// Messages from the node's own RPC.
     pub injected: Consumer<MessageFrame<P::Buf>>,
+    /// What became final without passing here.
+    pub finals: Consumer<FinalTx>,
     /// To order.
     pub to_order: Producer<StampedFrame<P::Buf>>,
     /// To spread.
@@ -107,52 +112,27 @@ pub struct VerifyLinks<P: FramePool> {
 /// Slots of the ring to order that one message may need: each of a Submit's transactions may close a batch.
 const ORDER_SLOTS: usize = TXS_PER_MESSAGE_MAX + 1;
 
+/// Reports of final transactions taken in one poll.
+const FINALS_PER_POLL: usize = 64;
+
+/// What is left of a message when it is read.
+type Admission = (Origin, ArrayVec<Admitted, TXS_PER_MESSAGE_MAX>);
+
+/// Bytes of a Submit before its transactions, and before each of them.
+const SUBMIT_HEADER_BYTES: usize = 2;
+const SUBMIT_TX_BYTES: usize = 2;
+
 /// The stage.
 pub struct Verify<P: FramePool> {
     links: VerifyLinks<P>,
     checker: Checker,
+    chain: ChainId,
     ingress: Ingress,
     validators: Vec<VerificationKey>,
     messages_per_poll: usize,
+    jobs: Vec<Job<P::Buf>>,
     tree: Tree,
     counters: Counters<VerifyCounter>,
-}
-
-/// Checks single transactions.
-struct Checker {
-    rules: TxRules,
-    recent: Recent,
-    keys: SenderKeys,
-}
-
-impl Checker {
-    /// Everything that makes a transaction poolable under `stamp`; `id` is its id.
-    fn check(&mut self, wire: &[u8], id: TxId, stamp: &Stamp) -> Result<Checked, VerifyCounter> {
-        let ParsedTx::Native(signed) = tx::parse(wire).map_err(|_| VerifyCounter::Malformed)? else {
-            return Err(VerifyCounter::EthereumUnsupported);
-        };
-        self.rules.check(&signed.tx, stamp).map_err(|refusal| match refusal {
-            TxRefusal::WrongChain { .. } => VerifyCounter::WrongChain,
-            TxRefusal::Expired { .. } => VerifyCounter::Expired,
-            TxRefusal::NotYetValid { .. } => VerifyCounter::NotYetValid,
-            TxRefusal::BadWindow { .. } => VerifyCounter::BadWindow,
-            TxRefusal::FeeAbsurd { .. } => VerifyCounter::FeeAbsurd,
-            TxRefusal::BadGas { .. } => VerifyCounter::BadGas,
-        })?;
-        if self.recent.contains(&id, stamp.time) {
-            return Err(VerifyCounter::Duplicate);
-        }
-        let sender = signed.verify_by(|key| self.keys.get(key)).map_err(|_| VerifyCounter::BadSignature)?;
-        self.recent.insert(&id, stamp.time);
-        Ok(Checked {
-            id,
-            sender,
-            nonce: signed.tx.nonce,
-            gas_limit: signed.tx.gas_limit,
-            max_fee: signed.tx.max_fee,
-            valid_until: signed.tx.valid_until,
-        })
-    }
 }
 
 impl<P: FramePool> Verify<P> {
@@ -160,43 +140,126 @@ impl<P: FramePool> Verify<P> {
     #[must_use]
     pub fn new(config: VerifyConfig, clock: ClockPage, links: VerifyLinks<P>) -> Verify<P> {
         let chain = config.rules.chain_id;
+        let messages = config.messages_per_poll.max(1);
         Verify {
             links,
-            checker: Checker {
-                rules: config.rules,
-                recent: Recent::new(config.recent_txs),
-                keys: SenderKeys::new(config.salt),
-            },
+            checker: Checker::new(config.rules, config.recent_txs, messages * CHECKS_MAX, config.salt),
+            chain,
             ingress: Ingress::new(config.ingress, config.signing_key, chain, config.stamp_flush_us, clock),
             validators: config.validators,
-            messages_per_poll: config.messages_per_poll.max(1),
+            messages_per_poll: messages,
+            jobs: Vec::with_capacity(messages),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
             counters: Counters::new("verify"),
         }
     }
 
-    fn on_message(&mut self, frame: MessageFrame<P::Buf>, tsc: u64) {
-        let handled = match frame.kind {
-            MessageKind::Submit => self.on_submit(&frame, tsc),
-            MessageKind::Batch => self.on_batch(frame),
+    /// Reads a message and queues its signature checks.
+    fn admit(&mut self, frame: MessageFrame<P::Buf>) {
+        let admitted = match frame.kind {
+            MessageKind::Submit => self.admit_submit(&frame),
+            MessageKind::Batch => self.admit_batch(&frame),
             _ => Err(VerifyCounter::MalformedMessage),
         };
-        if let Err(refusal) = handled {
-            self.counters.count(refusal);
+        match admitted {
+            Ok((_, txs)) if txs.is_empty() => {}
+            Ok((origin, txs)) => self.jobs.push(Job { frame, origin, txs }),
+            Err(refusal) => self.counters.count(refusal),
         }
     }
 
-    fn on_submit(&mut self, frame: &MessageFrame<P::Buf>, tsc: u64) -> Result<(), VerifyCounter> {
+    fn admit_submit(&mut self, frame: &MessageFrame<P::Buf>) -> Result<Admission, VerifyCounter> {
         let message = Message::read(frame.message()).map_err(|_| VerifyCounter::MalformedMessage)?;
         let Message::Submit(wires) = message else { return Err(VerifyCounter::MalformedMessage) };
         let stamp = self.ingress.stamp(&frame.received);
-        for wire in wires {
-            match self.checker.check(wire, tx::tx_id(wire), &stamp) {
-                Ok(checked) => self.collect(checked, stamp, wire, tsc),
+        let mut txs = ArrayVec::new();
+        let mut at = usize::from(frame.span.at) + SUBMIT_HEADER_BYTES;
+        for (index, wire) in wires.into_iter().enumerate() {
+            at += SUBMIT_TX_BYTES;
+            match self.checker.admit(index, at, wire, tx::tx_id(wire), &stamp) {
+                Ok(admitted) => txs.push(admitted),
+                Err(refusal) => self.counters.count(refusal),
+            }
+            at += wire.len();
+        }
+        Ok((Origin::Client, txs))
+    }
+
+    /// Nothing is left of a batch of which nothing is new: its root is not looked at.
+    fn admit_batch(&mut self, frame: &MessageFrame<P::Buf>) -> Result<Admission, VerifyCounter> {
+        let Ok(Message::Batch(batch)) = Message::read(frame.message()) else {
+            return Err(VerifyCounter::MalformedMessage);
+        };
+        let key = self.validators.get(batch.ingress.as_usize()).ok_or(VerifyCounter::BadRoot)?;
+        let ids: ArrayVec<TxId, TXS_PER_MESSAGE_MAX> =
+            batch.txs.iter().map(|tx| tx::tx_id(tx.wire)).collect();
+        let mut txs = ArrayVec::new();
+        let mut at = usize::from(frame.span.at) + 1 + BATCH_HEADER_BYTES;
+        for (index, (tx, id)) in batch.txs.iter().zip(&ids).enumerate() {
+            at += BATCH_TX_BYTES;
+            match self.checker.admit(index, at, tx.wire, *id, &tx.stamp) {
+                Ok(admitted) => txs.push(admitted),
+                Err(refusal) => self.counters.count(refusal),
+            }
+            at += tx.wire.len();
+        }
+        let leaves = batch.leaves(self.chain, &ids);
+        let root = batch.signed_root(&leaves);
+        let mut check = 0;
+        if !txs.is_empty() {
+            let message = root.signing_bytes(self.chain);
+            let signed =
+                Ed25519Check { key: &(*key).into(), signature: &root.signature, message: [&message, &[]] };
+            check = self.checker.signatures.add(&signed);
+        }
+        Ok((Origin::Validator { root, check, leaves }, txs))
+    }
+
+    /// Carries out the queued signature checks and passes on what holds, in the order of the messages.
+    fn settle(&mut self, tsc: u64) {
+        self.checker.signatures.run();
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.drain(..) {
+            let Job { frame, origin, txs } = job;
+            match origin {
+                Origin::Client => self.settle_submit(&frame, &txs, tsc),
+                Origin::Validator { root, check, leaves } => {
+                    if !self.checker.signatures.holds(check) {
+                        self.counters.count(VerifyCounter::BadRoot);
+                        continue;
+                    }
+                    self.tree.rebuild(leaves.into_iter());
+                    let txs = self.good(&txs);
+                    if !txs.is_empty() {
+                        let received = frame.received.moment;
+                        self.send_to_order(StampedFrame { buf: frame.buf, received, own: false, root, txs });
+                    }
+                }
+            }
+        }
+        self.jobs = jobs;
+        self.checker.signatures.clear();
+    }
+
+    fn settle_submit(&mut self, frame: &MessageFrame<P::Buf>, txs: &[Admitted], tsc: u64) {
+        for tx in txs {
+            match self.checker.settle(tx) {
+                Ok(checked) => self.collect(checked, tx.stamp, tx.wire.of(frame.buf.data()), tsc),
                 Err(refusal) => self.counters.count(refusal),
             }
         }
-        Ok(())
+    }
+
+    /// The transactions of a validator's batch whose signatures hold, with their paths in the tree.
+    fn good(&mut self, txs: &[Admitted]) -> ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX> {
+        let mut good = ArrayVec::new();
+        for tx in txs {
+            match self.checker.settle(tx) {
+                Ok(checked) => good.push(verified(&checked, tx.wire, tx.stamp, tx.index, &self.tree)),
+                Err(refusal) => self.counters.count(refusal),
+            }
+        }
+        good
     }
 
     /// Puts a checked transaction into the open batch, closing batches as they fill.
@@ -225,10 +288,16 @@ impl<P: FramePool> Verify<P> {
         let Ok(batch) = batch else { unreachable!("a batch that was just written is readable") };
         let OpenBatch { checked, .. } = &self.ingress.batch;
         let ids: ArrayVec<TxId, TXS_PER_MESSAGE_MAX> = checked.iter().map(|(tx, _, _)| tx.id).collect();
-        let leaves = batch.leaves(self.checker.rules.chain_id, &ids);
+        let leaves = batch.leaves(self.chain, &ids);
         let root = batch.signed_root(&leaves);
         self.tree.rebuild(leaves.into_iter());
-        let txs = stamped(&batch, 0, &self.tree, |index| Some(checked[index].0));
+        let mut at = 1 + BATCH_HEADER_BYTES;
+        let mut txs = ArrayVec::new();
+        for (index, (tx, (checked, _, _))) in batch.txs.iter().zip(checked).enumerate() {
+            let wire = Span::new(at + BATCH_TX_BYTES, tx.wire.len());
+            txs.push(verified(checked, wire, tx.stamp, index, &self.tree));
+            at += BATCH_TX_BYTES + tx.wire.len();
+        }
         let received = batch.txs[0].stamp.time;
         self.send_to_order(StampedFrame { buf, received, own: true, root, txs });
         self.counters.count(VerifyCounter::BatchesStamped);
@@ -244,42 +313,15 @@ impl<P: FramePool> Verify<P> {
         true
     }
 
-    fn on_batch(&mut self, frame: MessageFrame<P::Buf>) -> Result<(), VerifyCounter> {
-        if let Some((root, txs)) = self.check_batch(&frame)? {
-            let received = frame.received.moment;
-            self.send_to_order(StampedFrame { buf: frame.buf, received, own: false, root, txs });
+    /// Remembers what is final already: a node that lags behind the blocks would check each signature twice.
+    fn learn_finals(&mut self) -> usize {
+        let mut learnt = 0;
+        while learnt < FINALS_PER_POLL {
+            let Some(tx) = self.links.finals.pop() else { break };
+            self.checker.recent.insert(&tx.id, tx.now);
+            learnt += 1;
         }
-        Ok(())
-    }
-
-    /// The root and the good transactions of a batch; `None` when none is both good and new.
-    fn check_batch(&mut self, frame: &MessageFrame<P::Buf>) -> Result<GoodTxs, VerifyCounter> {
-        let message = frame.message();
-        let Ok(Message::Batch(batch)) = Message::read(message) else {
-            return Err(VerifyCounter::MalformedMessage);
-        };
-        let ids: ArrayVec<TxId, TXS_PER_MESSAGE_MAX> =
-            batch.txs.iter().map(|tx| tx::tx_id(tx.wire)).collect();
-        let seen = |(id, tx): (&TxId, &roko_wire::stamp::StampedTx<'_>)| {
-            self.checker.recent.contains(id, tx.stamp.time)
-        };
-        if ids.iter().zip(&batch.txs).all(seen) {
-            self.counters.add(VerifyCounter::Duplicate, ids.len() as u64);
-            return Ok(None);
-        }
-        let leaves = batch.leaves(self.checker.rules.chain_id, &ids);
-        let root: SignedRoot = batch.signed_root(&leaves);
-        let key = self.validators.get(batch.ingress.as_usize()).ok_or(VerifyCounter::BadRoot)?;
-        if !root.verify(key, self.checker.rules.chain_id) {
-            return Err(VerifyCounter::BadRoot);
-        }
-        self.tree.rebuild(leaves.into_iter());
-        let (checker, counters) = (&mut self.checker, &mut self.counters);
-        let txs = stamped(&batch, usize::from(frame.span.at), &self.tree, |index| {
-            let tx = &batch.txs[index];
-            checker.check(tx.wire, ids[index], &tx.stamp).map_err(|refusal| counters.count(refusal)).ok()
-        });
-        Ok((!txs.is_empty()).then_some((root, txs)))
+        learnt
     }
 
     fn send_to_order(&mut self, frame: StampedFrame<P::Buf>) {
@@ -289,35 +331,20 @@ impl<P: FramePool> Verify<P> {
     }
 }
 
-/// The transactions of `batch` for which `checked` answers, each with its place in the frame and its path. The message
-/// starts at `message_at` of its frame.
-fn stamped(
-    batch: &StampedBatch<'_>,
-    message_at: usize,
-    tree: &Tree,
-    mut checked: impl FnMut(usize) -> Option<Checked>,
-) -> ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX> {
-    let mut at = message_at + 1 + BATCH_HEADER_BYTES;
-    let mut out = ArrayVec::new();
-    for (index, tx) in batch.txs.iter().enumerate() {
-        let wire = Span::new(at + BATCH_TX_BYTES, tx.wire.len());
-        at += BATCH_TX_BYTES + tx.wire.len();
-        let Some(checked) = checked(index) else { continue };
-        let path = tree.path(index).unwrap_or_default();
-        out.push(VerifiedTx {
-            wire,
-            id: checked.id,
-            sender: checked.sender,
-            nonce: checked.nonce,
-            gas_limit: checked.gas_limit,
-            max_fee: checked.max_fee,
-            valid_until: checked.valid_until,
-            stamp: tx.stamp,
-            leaf_index: index as u8,
-            path: path.iter().copied().collect::<ArrayVec<Hash32, _>>(),
-        });
+/// A transaction for order, with its path in the tree of its batch.
+fn verified(checked: &Checked, wire: Span, stamp: Stamp, index: usize, tree: &Tree) -> VerifiedTx {
+    VerifiedTx {
+        wire,
+        id: checked.id,
+        sender: checked.sender,
+        nonce: checked.nonce,
+        gas_limit: checked.gas_limit,
+        max_fee: checked.max_fee,
+        valid_until: checked.valid_until,
+        stamp,
+        leaf_index: index as u8,
+        path: tree.path(index).unwrap_or_default().into_iter().collect(),
     }
-    out
 }
 
 impl<P: FramePool> Stage for Verify<P> {
@@ -326,15 +353,21 @@ impl<P: FramePool> Stage for Verify<P> {
     }
 
     fn poll(&mut self, cx: &mut PollContext) -> Progress {
-        let mut work = 0;
-        while work < self.messages_per_poll {
-            if self.links.to_order.free_slots() < ORDER_SLOTS {
-                return Progress { work, backpressured: true };
-            }
+        let mut work = self.learn_finals();
+        let room = self.links.to_order.free_slots() / ORDER_SLOTS;
+        let mut read = 0;
+        while read < self.messages_per_poll.min(room) {
             // The node's own users come second: they can be told to wait, frames cannot.
             let Some(frame) = self.links.input.pop().or_else(|| self.links.injected.pop()) else { break };
-            work += 1;
-            self.on_message(frame, cx.tsc);
+            read += 1;
+            self.admit(frame);
+        }
+        if read > 0 {
+            work += read;
+            self.settle(cx.tsc);
+        }
+        if room == 0 {
+            return Progress { work, backpressured: true };
         }
         let mut starved = false;
         if self.ingress.is_due(cx.tsc) {

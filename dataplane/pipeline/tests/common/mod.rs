@@ -142,6 +142,7 @@ pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
             chain_id: CHAIN,
             ingress,
             signing_key: node_key(this),
+            late_flush_us: 200,
             seed: SEED,
             block_buffers: 2,
             block_room: BlockRoom { txs: 2_048, body_bytes: 1 << 20 },
