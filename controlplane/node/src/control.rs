@@ -92,7 +92,7 @@ impl<B: FrameBuf> ControlLoop<B> {
         if seen.own {
             self.observer.note_pooled(seen.pooled.nanos_since(tx.received));
         }
-        self.replica.on_seen(seen.id, tx);
+        self.replica.on_seen(seen.id, tx, &seen.root);
     }
 }
 
@@ -100,7 +100,7 @@ impl<B: FrameBuf> ControlLoop<B> {
 /// time; later ones came later, each when its own stamp says.
 fn seen_tx(seen: &Seen) -> SeenTx {
     let received = if seen.own { seen.stamp.time } else { seen.received };
-    SeenTx { sender: seen.sender, stamp: seen.stamp, root: seen.root, received }
+    SeenTx { sender: seen.sender, stamp: seen.stamp, received }
 }
 
 #[cfg(test)]

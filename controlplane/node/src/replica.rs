@@ -109,8 +109,8 @@ impl<P: Plane> Replica<P> {
     }
 
     /// Remembers a transaction that the data plane has verified and put into the mempool.
-    pub fn on_seen(&mut self, id: roko_wire::TxId, seen: seen::SeenTx) {
-        self.seen.insert(id, seen);
+    pub fn on_seen(&mut self, id: roko_wire::TxId, seen: seen::SeenTx, root: &roko_wire::stamp::SignedRoot) {
+        self.seen.insert(id, seen, root);
     }
 
     /// Does what is due: the machine's timer, finished work of the workers, checks that can start. Returns how many

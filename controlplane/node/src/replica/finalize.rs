@@ -84,7 +84,10 @@ impl<P: Plane> Replica<P> {
             last_view = one.view;
             let proof = &justifications[place + 1];
             self.plane.pool(PoolCommand::Finalize { tag: block.tag });
-            for tx in outcome.txs.iter().filter(|tx| self.seen.get(&tx.id).is_none()) {
+            for tx in &outcome.txs {
+                if self.seen.forget(&tx.id) {
+                    continue;
+                }
                 let valid_until = outcome.time.saturating_add(self.chain.rules.tx.window_ns_max);
                 self.plane.pool(PoolCommand::FinalizeId { id: tx.id, valid_until });
             }

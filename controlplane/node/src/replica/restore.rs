@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 /// How far timeouts may grow, in Deltas.
 const DELTA_GROWTH_MAX: u64 = 64;
-/// Transactions remembered as seen first-hand: ten seconds at 50,000 a second.
-const SEEN_MAX: usize = 500_000;
+/// Transactions remembered as seen first-hand and not final: two seconds of 50,000 a second.
+const SEEN_MAX: usize = 100_000;
 /// Longest pause between repetitions when nothing moves.
 const STANDSTILL_NS: u64 = 10_000_000_000;
 

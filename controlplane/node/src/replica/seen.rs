@@ -1,8 +1,8 @@
 //! Transactions that this node's own data plane has verified: who sent them, and when they reached this node.
 //!
 //! A block's transactions that are found here need no second signature check, and their stamps can be compared with
-//! this node's own receive time. Bounded: the oldest half is forgotten when it is full, and forgetting costs only a
-//! second check.
+//! this node's own receive time. What is final is forgotten at once; beyond that the oldest half is forgotten when it is
+//! full, and forgetting costs only a second check.
 
 use roko_wire::stamp::{SignedRoot, Stamp};
 use roko_wire::{Address, NanoMoment, TxId, merkle};
@@ -15,8 +15,6 @@ pub struct SeenTx {
     pub sender: Address,
     /// The stamp it came with.
     pub stamp: Stamp,
-    /// The signed root of the stamp batch that it came in, verified.
-    pub root: SignedRoot,
     /// When its frame reached this node.
     pub received: NanoMoment,
 }
@@ -28,6 +26,8 @@ pub struct Seen {
     old: HashMap<TxId, SeenTx>,
     young_roots: HashSet<[u8; 64]>,
     old_roots: HashSet<[u8; 64]>,
+    /// The root of the last report: a batch's transactions come one after the other.
+    last_root: Option<SignedRoot>,
     generation_max: usize,
 }
 
@@ -41,20 +41,30 @@ impl Seen {
             old: HashMap::new(),
             young_roots: HashSet::new(),
             old_roots: HashSet::new(),
+            last_root: None,
             generation_max,
         }
     }
 
-    /// Remembers a transaction.
-    pub fn insert(&mut self, id: TxId, seen: SeenTx) {
-        if self.young.len() >= self.generation_max {
+    /// Remembers a transaction, and the signed root of the stamp batch that it came in, both verified.
+    pub fn insert(&mut self, id: TxId, seen: SeenTx, root: &SignedRoot) {
+        if self.young.len().max(self.young_roots.len()) >= self.generation_max {
+            self.last_root = None;
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
             std::mem::swap(&mut self.young_roots, &mut self.old_roots);
             self.young_roots.clear();
         }
-        self.young_roots.insert(fingerprint(&seen.root));
+        if self.last_root.as_ref() != Some(root) {
+            self.young_roots.insert(fingerprint(root));
+            self.last_root = Some(*root);
+        }
         self.young.insert(id, seen);
+    }
+
+    /// Forgets a transaction that is final; whether it was known.
+    pub fn forget(&mut self, id: &TxId) -> bool {
+        self.young.remove(id).or_else(|| self.old.remove(id)).is_some()
     }
 
     /// Whether this very root with this signature was verified here.
@@ -141,18 +151,15 @@ mod tests {
         let mut seen = Seen::new(8);
         let id = |n: u8| TxId([n; 32]);
         for n in 0..8 {
-            let tx = SeenTx {
-                sender: Address([n; 20]),
-                stamp: stamp(0),
-                root: root(n),
-                received: NanoMoment(u128::from(n)),
-            };
-            seen.insert(id(n), tx);
+            let tx =
+                SeenTx { sender: Address([n; 20]), stamp: stamp(0), received: NanoMoment(u128::from(n)) };
+            seen.insert(id(n), tx, &root(n));
         }
         assert!(seen.has_root(&root(1)) && !seen.has_root(&SignedRoot { leaves: 2, ..root(1) }));
         assert!((4..8).all(|n| seen.get(&id(n)).is_some_and(|tx| tx.received == NanoMoment(u128::from(n)))));
-        seen.insert(id(8), SeenTx { received: NanoMoment(8), ..*seen.get(&id(7)).unwrap() });
+        seen.insert(id(8), SeenTx { received: NanoMoment(8), ..*seen.get(&id(7)).unwrap() }, &root(8));
         assert!(seen.get(&id(0)).is_none() && seen.get(&id(4)).is_some() && seen.get(&id(8)).is_some());
+        assert!(seen.forget(&id(4)) && !seen.forget(&id(4)) && seen.get(&id(4)).is_none());
     }
 
     #[test]

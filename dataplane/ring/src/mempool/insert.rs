@@ -12,7 +12,9 @@ impl<M: Copy> Mempool<M> {
     /// Pools a transaction. `now` is the owner's clock; `time` may be any value, however wrong.
     ///
     /// A full pool makes room by evicting from its lowest fee class: the newest there, or in its stead the same
-    /// sender's last nonce, which could not be executed without it. The newcomer's class must be higher.
+    /// sender's last nonce, which could not be executed without it. The newcomer's class must be higher. One that is
+    /// not, but comes before its sender's last nonce, takes the last one's place if that pays no more: otherwise a pool
+    /// full of transactions that wait for a missing one would refuse the missing one.
     ///
     /// # Errors
     /// Says why the transaction is not pooled; nothing has changed then.
@@ -41,7 +43,7 @@ impl<M: Copy> Mempool<M> {
         }
         let replaced = self.replaceable(tx)?;
         let fee_class = fee_class(tx.fee);
-        let evicted = self.evictable(byte_class, fee_class, replaced)?;
+        let evicted = self.evictable(tx, byte_class, replaced)?;
         let inserted = Inserted { evicted: self.drop_for(evicted), replaced: self.drop_for(replaced) };
 
         self.wheel.anchor(&mut self.slots, now);
@@ -94,19 +96,25 @@ impl<M: Copy> Mempool<M> {
     /// is room, or when the entry to be replaced leaves a slot that fits.
     fn evictable(
         &self,
+        tx: &NewTx<'_, M>,
         byte_class: usize,
-        fee_class: u16,
         replaced: Option<u32>,
     ) -> Result<Option<u32>, Refused> {
+        let fee_class = fee_class(tx.fee);
         let fits = |entry: u32| usize::from(self.slots.cold[entry as usize].byte_class) >= byte_class;
         if self.slots.free_class(byte_class).is_some() || replaced.is_some_and(fits) {
             return Ok(None);
         }
-        let lowest = self.fees.lowest(byte_class).ok_or(Refused::FeeTooLow)?;
-        if self.slots.hot[lowest as usize].fee_class >= fee_class {
-            return Err(Refused::FeeTooLow);
+        let lowest = self
+            .fees
+            .lowest(byte_class)
+            .filter(|lowest| self.slots.hot[*lowest as usize].fee_class < fee_class);
+        if let Some(lowest) = lowest {
+            return Ok(Some(self.senders.last_evictable(&self.slots, lowest, byte_class)));
         }
-        Ok(Some(self.senders.last_evictable(&self.slots, lowest, byte_class)))
+        let own_last = self.senders.last_behind(&self.hasher, &self.slots, &tx.sender, tx.nonce, byte_class);
+        let pays_no_more = |last: &u32| self.slots.hot[*last as usize].fee_class <= fee_class;
+        own_last.filter(pays_no_more).map(Some).ok_or(Refused::FeeTooLow)
     }
 
     fn drop_for(&mut self, entry: Option<u32>) -> Option<roko_wire::TxId> {

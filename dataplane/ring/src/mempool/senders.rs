@@ -146,6 +146,26 @@ impl Senders {
         entry
     }
 
+    /// The last pending entry of `sender` behind `nonce`, in a byte class from `byte_class` up.
+    pub(super) fn last_behind<M: Copy>(
+        &self,
+        hasher: &Hasher,
+        slots: &Slots<M>,
+        sender: &Address,
+        nonce: u64,
+        byte_class: usize,
+    ) -> Option<u32> {
+        let mut at = self.chains[self.find(hasher, sender)? as usize].tail;
+        while at != NIL && slots.cold[at as usize].nonce > nonce {
+            let pending = slots.hot[at as usize].place != Place::InFlight;
+            if pending && usize::from(slots.cold[at as usize].byte_class) >= byte_class {
+                return Some(at);
+            }
+            at = slots.hot[at as usize].lists[SENDER].prev;
+        }
+        None
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.index.memory_bytes() + self.chains.capacity() * size_of::<Chain>() + self.free.capacity() * 4
     }

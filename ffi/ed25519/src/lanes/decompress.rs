@@ -4,7 +4,7 @@
 use core::arch::x86_64::{__m512i, __mmask8, _mm512_cmplt_epi64_mask, _mm512_setzero_si512};
 
 use super::field::Fe;
-use super::point::Extended;
+use super::point::Affine;
 
 /// d = -121665 / 121666.
 const D: [i64; 5] = [929955233495203, 466365720129213, 1662059464998953, 2033849074728123, 1442794654840575];
@@ -15,7 +15,7 @@ const SQRT_M1: [i64; 5] =
 /// The points that the words encode, and the lanes where they encode one. Two sets of eight at a time, because one
 /// chain of squarings alone would wait on its own latency.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-pub(super) fn decompress(words: &[[__m512i; 4]; 2]) -> [(Extended, __mmask8); 2] {
+pub(super) fn decompress(words: &[[__m512i; 4]; 2]) -> [(Affine, __mmask8); 2] {
     let ratios = [Ratio::of(&words[0]), Ratio::of(&words[1])];
     let roots = pow_p58(&[ratios[0].base, ratios[1].base]);
     [ratios[0].point(&roots[0], &words[0]), ratios[1].point(&roots[1], &words[1])]
@@ -39,7 +39,7 @@ impl Ratio {
         let one = Fe::small(1).wide();
         let y = Fe::from_words(words);
         let yy = y.square().carry();
-        let u = yy.wide().sub::<1>(&one).carry();
+        let u = yy.wide().sub(&one).carry();
         let v = yy.mul(&Fe::splat(D)).add(&one).carry();
         let v2 = v.square().carry();
         let uv3 = v2.mul(&v).carry().mul(&u).carry();
@@ -51,16 +51,15 @@ impl Ratio {
     /// when r sqrt(-1) is the root, or neither when there is none.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-    fn point(&self, root: &Fe, words: &[__m512i; 4]) -> (Extended, __mmask8) {
+    fn point(&self, root: &Fe, words: &[__m512i; 4]) -> (Affine, __mmask8) {
         let r = self.uv3.mul(root).carry();
         let check = r.square().carry().mul(&self.v);
-        let plus = check.sub::<1>(&self.u.wide()).carry().is_zero();
+        let plus = check.sub(&self.u.wide()).carry().is_zero();
         let minus = check.add(&self.u.wide()).carry().is_zero();
         let x = r.select(&r.mul(&Fe::splat(SQRT_M1)).carry(), minus & !plus);
         let sign = _mm512_cmplt_epi64_mask(words[3], _mm512_setzero_si512());
         let x = x.negate_where(x.is_odd() ^ sign);
-        let t = x.mul(&self.y).carry();
-        (Extended { x, y: self.y, z: Fe::small(1), t }, plus | minus)
+        (Affine { x, y: self.y }, plus | minus)
     }
 }
 

@@ -86,28 +86,21 @@ impl Fe {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn mul_biased<const N: i64>(&self, other: &Self) -> Wide {
-        let (a, b) = (&apart(self.0), &other.0);
-        let high = [
-            column::<5, 0>(a, b),
-            column::<6, 0>(a, b),
-            column::<7, 0>(a, b),
-            column::<8, 0>(a, b),
-            column::<9, 0>(a, b),
-        ];
-        let low = [
-            column::<0, N>(a, b),
-            column::<1, N>(a, b),
-            column::<2, N>(a, b),
-            column::<3, N>(a, b),
-            column::<4, N>(a, b),
-        ];
-        let mut out = low;
-        for (out, high) in out.iter_mut().zip(high) {
-            // 19 times by shifts: the multipliers are busy with the columns.
-            let three = _mm512_add_epi64(high, _mm512_add_epi64(high, high));
-            *out = _mm512_add_epi64(_mm512_add_epi64(*out, _mm512_slli_epi64(high, 4)), three);
+        let (a, b) = (&self.0, &other.0);
+        let mut z = biases::<N, 2>();
+        // High halves first: doubled once for all, low halves then come on top.
+        for i in 0..5 {
+            for j in 0..5 {
+                z[i + j + 1] = _mm512_madd52hi_epu64(z[i + j + 1], a[i], b[j]);
+            }
         }
-        Wide(apart(out))
+        double(&mut z);
+        for i in 0..5 {
+            for j in 0..5 {
+                z[i + j] = _mm512_madd52lo_epu64(z[i + j], a[i], b[j]);
+            }
+        }
+        fold(&z)
     }
 
     /// `self * self`, with the bounds of [`Fe::mul`].
@@ -121,26 +114,26 @@ impl Fe {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn square_biased<const N: i64>(&self) -> Wide {
-        let a = &apart(self.0);
-        let high = [
-            square_column::<5, 0>(a),
-            square_column::<6, 0>(a),
-            square_column::<7, 0>(a),
-            square_column::<8, 0>(a),
-            square_column::<9, 0>(a),
-        ];
-        let low = [
-            square_column::<0, N>(a),
-            square_column::<1, N>(a),
-            square_column::<2, N>(a),
-            square_column::<3, N>(a),
-            square_column::<4, N>(a),
-        ];
-        let mut out = low;
-        for (out, high) in out.iter_mut().zip(high) {
-            *out = _mm512_add_epi64(*out, _mm512_mullo_epi64(high, _mm512_set1_epi64(19)));
+        let a = &self.0;
+        let mut z = biases::<N, 4>();
+        // Products of different limbs count double as well: high halves four times, and so on down.
+        for i in 0..5 {
+            for j in i + 1..5 {
+                z[i + j + 1] = _mm512_madd52hi_epu64(z[i + j + 1], a[i], a[j]);
+            }
         }
-        Wide(apart(out))
+        double(&mut z);
+        for i in 0..5 {
+            z[2 * i + 1] = _mm512_madd52hi_epu64(z[2 * i + 1], a[i], a[i]);
+            for j in i + 1..5 {
+                z[i + j] = _mm512_madd52lo_epu64(z[i + j], a[i], a[j]);
+            }
+        }
+        double(&mut z);
+        for i in 0..5 {
+            z[2 * i] = _mm512_madd52lo_epu64(z[2 * i], a[i], a[i]);
+        }
+        fold(&z)
     }
 
     /// The negative in the given lanes.
@@ -230,11 +223,18 @@ impl Wide {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn sub(&self, other: &Self) -> Self {
+        self.biased().less(other)
+    }
+
+    /// The same element with U more in the limbs.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    pub(super) fn biased(&self) -> Self {
         let mut out = self.0;
         for (limb, bias) in out.iter_mut().zip(BIAS) {
             *limb = _mm512_add_epi64(*limb, _mm512_set1_epi64(bias));
         }
-        Self(out).less(other)
+        Self(out)
     }
 
     /// The negative in the given lanes; `self` is one product, and the result is at most U.
@@ -264,65 +264,32 @@ impl Wide {
     }
 }
 
-/// Nothing but an order: what comes before is done before what comes after is begun. Left to itself the compiler mixes
-/// independent multiplications until their sums no longer fit the registers; the CPU overlaps them anyway.
+/// Sums to start from that become `N` times the bias when multiplied by `D`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-fn apart(limbs: [__m512i; 5]) -> [__m512i; 5] {
-    let [mut a, mut b, mut c, mut d, mut e] = limbs;
-    // SAFETY: there is no instruction in it.
-    unsafe {
-        core::arch::asm!(
-            "/* {0} {1} {2} {3} {4} */",
-            inout(zmm_reg) a, inout(zmm_reg) b, inout(zmm_reg) c, inout(zmm_reg) d, inout(zmm_reg) e,
-            options(nomem, nostack, preserves_flags),
-        );
+fn biases<const N: i64, const D: i64>() -> [__m512i; 10] {
+    let mut sums = [_mm512_setzero_si512(); 10];
+    for (sum, bias) in sums.iter_mut().zip(BIAS) {
+        *sum = _mm512_set1_epi64(N * bias / D);
     }
-    [a, b, c, d, e]
+    sums
 }
 
-/// The products of weight 2^(51 K): low halves of limbs that add up to K, and twice the high halves of those that add up
-/// to K - 1; on top of `N` times the bias.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-fn column<const K: usize, const N: i64>(a: &[__m512i; 5], b: &[__m512i; 5]) -> __m512i {
-    let mut sum = _mm512_set1_epi64(N * BIAS[K % 5] / 2);
-    for i in 0..5 {
-        if i < K && K - i <= 5 {
-            sum = _mm512_madd52hi_epu64(sum, a[i], b[K - i - 1]);
-        }
+fn double(z: &mut [__m512i; 10]) {
+    for sum in z {
+        *sum = _mm512_add_epi64(*sum, *sum);
     }
-    sum = _mm512_add_epi64(sum, sum);
-    for i in 0..5 {
-        if i <= K && K - i < 5 {
-            sum = _mm512_madd52lo_epu64(sum, a[i], b[K - i]);
-        }
-    }
-    sum
 }
 
-/// [`column`] of a square: products of different limbs once, and doubled.
+/// Limbs 5 to 9 into limbs 0 to 4: 2^255 = 19.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-fn square_column<const K: usize, const N: i64>(a: &[__m512i; 5]) -> __m512i {
-    let mut sum = _mm512_set1_epi64(N * BIAS[K % 5] / 4);
-    for i in 0..5 {
-        if 2 * i + 1 < K && K - i <= 5 {
-            sum = _mm512_madd52hi_epu64(sum, a[i], a[K - i - 1]);
-        }
+fn fold(z: &[__m512i; 10]) -> Wide {
+    let mut out = [_mm512_setzero_si512(); 5];
+    for k in 0..5 {
+        out[k] = _mm512_add_epi64(z[k], _mm512_mullo_epi64(z[k + 5], _mm512_set1_epi64(19)));
     }
-    sum = _mm512_add_epi64(sum, sum);
-    for i in 0..5 {
-        if 2 * i + 1 == K {
-            sum = _mm512_madd52hi_epu64(sum, a[i], a[i]);
-        }
-        if 2 * i < K && K - i < 5 {
-            sum = _mm512_madd52lo_epu64(sum, a[i], a[K - i]);
-        }
-    }
-    sum = _mm512_add_epi64(sum, sum);
-    if K % 2 == 0 {
-        sum = _mm512_madd52lo_epu64(sum, a[K / 2], a[K / 2]);
-    }
-    sum
+    Wide(out)
 }

@@ -2,7 +2,7 @@
 //!
 //! For a scalar k there are r and t with t k = r modulo l, t not zero and both about the square root of l: rows of the
 //! extended Euclidean algorithm on (l, k), stopped half-way. In the group of prime order l a multiplication by t loses
-//! nothing, so [8](s B - R - k A) = 0 holds exactly when [8](t s B - t R - r A) = 0, and the second needs half the
+//! nothing, so `[8](s B - R - k A)` = 0 holds exactly when `[8](t s B - t R - r A)` = 0, and the second needs half the
 //! doublings (Antipa, Brown, Gallant, Lambert, Struik and Vanstone, "Accelerated Verification of ECDSA Signatures",
 //! 2005; Pornin, "Optimized Lattice Basis Reduction in Dimension 2, and Fast Schnorr and EdDSA Signature
 //! Verification", 2020).
@@ -13,9 +13,9 @@
 use core::arch::x86_64::{
     __m512d, __m512i, __mmask8, _CMP_GE_OQ, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEG_INF, _mm512_add_epi64,
     _mm512_add_pd, _mm512_and_si512, _mm512_castsi512_pd, _mm512_cmp_pd_mask, _mm512_cmple_epu64_mask,
-    _mm512_cmplt_epu64_mask, _mm512_cvtepu64_pd, _mm512_cvtpd_epu64, _mm512_div_pd, _mm512_fmadd_pd,
-    _mm512_fnmadd_pd, _mm512_lzcnt_epi64, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
-    _mm512_mask_blend_epi64, _mm512_mask_mov_pd, _mm512_mask_sub_epi64, _mm512_or_si512,
+    _mm512_cmplt_epi64_mask, _mm512_cmplt_epu64_mask, _mm512_cvtepu64_pd, _mm512_cvtpd_epu64, _mm512_div_pd,
+    _mm512_fmadd_pd, _mm512_fnmadd_pd, _mm512_lzcnt_epi64, _mm512_madd52hi_epu64, _mm512_madd52lo_epu64,
+    _mm512_mask_blend_epi64, _mm512_mask_max_pd, _mm512_mask_mov_pd, _mm512_mask_sub_epi64, _mm512_or_si512,
     _mm512_roundscale_pd, _mm512_set1_epi64, _mm512_set1_pd, _mm512_setzero_pd, _mm512_setzero_si512,
     _mm512_slli_epi64, _mm512_sllv_epi64, _mm512_srai_epi64, _mm512_srli_epi64, _mm512_srlv_epi64,
     _mm512_sub_epi64, _mm512_sub_pd, _mm512_test_epi64_mask,
@@ -27,8 +27,9 @@ const MASK: i64 = (1 << 52) - 1;
 const ORDER: [i64; 5] = [0x2631a5cf5d3ed, 0xdea2f79cd6581, 0x14def9, 0, 1 << 44];
 /// Remainders stop below 2^126; then t is at most l / 2^126, hence at most 2^126.
 const STOP_BITS: i64 = 126;
-/// Rounds of leading bits. Six are usual; a lane with a quotient too long for one round never ends.
-const ROUNDS: usize = 12;
+/// Rounds of leading bits. Six are usual, and a quotient above 2^25 takes two more. One above 2^50 may not come to an
+/// end: one in about 2^43 scalars has such a quotient.
+const ROUNDS: usize = 16;
 
 /// The half-length scalars of eight lanes.
 pub(super) struct Halves {
@@ -51,8 +52,11 @@ pub(super) fn halve(k: &[__m512i; 4]) -> Halves {
         if live == 0 {
             break;
         }
-        let steps = rows.leading().steps(live);
+        let (steps, stuck) = rows.leading().steps(live);
         rows.apply(&steps);
+        if stuck != 0 {
+            rows.order(stuck);
+        }
     }
     let done = rows.ended() & _mm512_cmple_epu64_mask(rows.tb[2], _mm512_set1_epi64(1 << (STOP_BITS - 104)));
     Halves { r: words(&[rows.b[0], rows.b[1], rows.b[2]]), t: words(&rows.tb), negative: rows.odd, done }
@@ -154,6 +158,20 @@ impl Rows {
         let tb = sum(&s.x1, &self.ta, &s.y1, &self.tb);
         *self = Self { a, b, ta, tb, odd: self.odd ^ s.odd };
     }
+
+    /// Exchanges a and b where a is the smaller, in the given lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    fn order(&mut self, lanes: __mmask8) {
+        let mut borrow = _mm512_setzero_si512();
+        for (a, b) in self.a.iter().zip(&self.b) {
+            borrow = _mm512_srai_epi64(_mm512_add_epi64(_mm512_sub_epi64(*a, *b), borrow), 52);
+        }
+        let less = lanes & _mm512_cmplt_epi64_mask(borrow, _mm512_setzero_si512());
+        exchange(&mut self.a, &mut self.b, less);
+        exchange(&mut self.ta, &mut self.tb, less);
+        self.odd ^= less;
+    }
 }
 
 impl Leading {
@@ -161,15 +179,19 @@ impl Leading {
     /// the new remainder is at least its cofactor, and the one before exceeds it by at least the last two cofactors
     /// (Knuth, "The Art of Computer Programming", volume 2, 4.5.2; Jebelean 1993). The floor is exact: the quotient
     /// of two integers below 2^52 that is no integer lies further from one than the rounding goes.
+    ///
+    /// Where not even the first quotient is sure, the lane is stuck: it takes a quotient that is sure not to be too
+    /// large, and its rows may have to be put in order.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-    fn steps(&self, lanes: __mmask8) -> Steps {
+    fn steps(&self, lanes: __mmask8) -> (Steps, __mmask8) {
         const FLOOR: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
         let (mut a, mut b) = (self.a, self.b);
         let (mut x0, mut y0) = (_mm512_set1_pd(1.0), _mm512_setzero_pd());
         let (mut x1, mut y1) = (y0, x0);
         let mut live = lanes;
         let mut odd = 0;
+        let mut stuck = lanes;
         loop {
             let q = _mm512_roundscale_pd::<FLOOR>(_mm512_div_pd(a, b));
             let r = _mm512_fnmadd_pd(q, b, a);
@@ -182,17 +204,19 @@ impl Leading {
                 break;
             }
             odd ^= live;
+            stuck &= !live;
             (a, b) = (_mm512_mask_mov_pd(a, live, b), _mm512_mask_mov_pd(b, live, r));
             (x0, x1) = (_mm512_mask_mov_pd(x0, live, x1), _mm512_mask_mov_pd(x1, live, x2));
             (y0, y1) = (_mm512_mask_mov_pd(y0, live, y1), _mm512_mask_mov_pd(y1, live, y2));
         }
-        Steps {
-            x0: _mm512_cvtpd_epu64(x0),
-            y0: _mm512_cvtpd_epu64(y0),
-            x1: _mm512_cvtpd_epu64(x1),
-            y1: _mm512_cvtpd_epu64(y1),
-            odd,
+        if stuck != 0 {
+            let one = _mm512_set1_pd(1.0);
+            let q = _mm512_roundscale_pd::<FLOOR>(_mm512_div_pd(self.a, _mm512_add_pd(self.b, one)));
+            y0 = _mm512_mask_max_pd(y0, stuck, q, one);
         }
+        let (x0, y0) = (_mm512_cvtpd_epu64(x0), _mm512_cvtpd_epu64(y0));
+        let (x1, y1) = (_mm512_cvtpd_epu64(x1), _mm512_cvtpd_epu64(y1));
+        (Steps { x0, y0, x1, y1, odd }, stuck)
     }
 }
 
@@ -211,6 +235,17 @@ fn difference(x: &__m512i, a: &[__m512i; 5], y: &__m512i, b: &[__m512i; 5], minu
         carry = _mm512_srai_epi64(limb, 52);
     }
     out
+}
+
+/// Exchanges the numbers in the given lanes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+fn exchange<const N: usize>(a: &mut [__m512i; N], b: &mut [__m512i; N], lanes: __mmask8) {
+    for (a, b) in a.iter_mut().zip(b) {
+        let first = _mm512_mask_blend_epi64(lanes, *a, *b);
+        *b = _mm512_mask_blend_epi64(lanes, *b, *a);
+        *a = first;
+    }
 }
 
 /// `x a + y b`.

@@ -1,7 +1,7 @@
 //! Eight checks at once: lane i of every vector belongs to check i.
 //!
-//! A lane holds when A and R decompress, s is below l, and [8](t s B - t R - r A) is the neutral element, where t and
-//! r are the half-length scalars of k ([`halve`]). All lanes do the same work, and no lane's numbers reach another.
+//! A lane holds when A and R decompress, s is below l, and `[8](t s B - t R - r A)` is the neutral element, where t and
+//! r are the half-length scalars of k ([`mod@halve`]). All lanes do the same work, and no lane's numbers reach another.
 
 mod decompress;
 mod field;
@@ -16,8 +16,6 @@ mod field_tests;
 #[cfg(test)]
 mod halve_tests;
 #[cfg(test)]
-mod micro;
-#[cfg(test)]
 mod sha512_tests;
 
 use core::arch::x86_64::{
@@ -30,7 +28,7 @@ use curve25519_dalek::Scalar;
 
 use crate::Check;
 use halve::{Halves, halve};
-use point::{Extended, Projective};
+use point::{Affine, Projective};
 use table::{BASES, Multiples};
 use vector::{lanes_of, words_of};
 
@@ -43,8 +41,7 @@ const DIGITS: usize = 32;
 pub(crate) struct Verdict {
     /// The lanes whose check holds.
     pub(crate) holds: u8,
-    /// The lanes whose verdict is known; the others are to be checked one by one. In practice all: a lane misses
-    /// about once in a million checks.
+    /// The lanes whose verdict is known: all but once in about 2^43 checks. The others are to be checked one by one.
     pub(crate) known: u8,
 }
 
@@ -123,11 +120,13 @@ fn base_digits(s: &[Scalar; LANES], t: &[__m512i; 2]) -> [[i8; LANES]; 32] {
     digits
 }
 
-/// The lanes where [8](w B - t R - r A) is the neutral element, given the digits of w.
+/// The lanes where `[8](w B - t R - r A)` is the neutral element, given the digits of w.
 #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-fn combination(key: &Extended, nonce: &Extended, halves: &Halves, base: &[[i8; LANES]; 32]) -> __mmask8 {
+fn combination(key: &Affine, nonce: &Affine, halves: &Halves, base: &[[i8; LANES]; 32]) -> __mmask8 {
     let [low, high] = &*BASES;
-    let (keys, nonces) = (Multiples::of(key), Multiples::of(nonce));
+    let (mut keys, mut nonces) = (Multiples::empty(), Multiples::empty());
+    keys.fill(key);
+    nonces.fill(nonce);
     let (r, t) = (offset(&halves.r), offset(&halves.t));
     let mut sum = Projective::identity();
     for i in (0..DIGITS).rev() {

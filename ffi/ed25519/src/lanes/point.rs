@@ -6,10 +6,17 @@
 
 use core::arch::x86_64::__mmask8;
 
-use super::field::Fe;
+use super::field::{Fe, Wide};
 
 /// 2 d.
 const D2: [i64; 5] = [1859910466990425, 932731440258426, 1072319116312658, 1815898335770999, 633789495995903];
+
+/// (x, y).
+#[derive(Clone, Copy)]
+pub(super) struct Affine {
+    pub(super) x: Fe,
+    pub(super) y: Fe,
+}
 
 /// (X : Y : Z), x = X/Z, y = Y/Z.
 #[derive(Clone, Copy)]
@@ -54,6 +61,26 @@ pub(super) struct Niels {
     pub(super) t2d: Fe,
 }
 
+impl Affine {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    pub(super) fn projective(&self) -> Projective {
+        Projective { x: self.x, y: self.y, z: Fe::small(1) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    pub(super) fn extended(&self) -> Extended {
+        let (x, y) = (self.x.wide(), self.y.wide());
+        Extended {
+            sum: y.add(&x).carry(),
+            difference: y.sub(&x).carry(),
+            z: Fe::small(1),
+            t: self.x.mul(&self.y).carry(),
+        }
+    }
+}
+
 impl Projective {
     /// The neutral element.
     #[inline]
@@ -62,18 +89,18 @@ impl Projective {
         Self { x: Fe::small(0), y: Fe::small(1), z: Fe::small(1) }
     }
 
-    /// Twice the point. E, F, G and H have the signs of the paper's -E, F', G, -H: all four results are negated,
-    /// which is the same projective point.
+    /// Twice the point. F and H here are the paper's with the other sign, so that all four products are, which
+    /// is the same projective point.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn double(&self) -> Completed {
         let a = self.x.square();
         let b = self.y.square_biased::<1>();
         let c = self.z.square_biased::<1>();
-        let s = self.x.wide().add(&self.y.wide()).carry().square_biased::<2>();
-        let h = a.add(&b); // below 3 U
+        let s = self.x.wide().add(&self.y.wide()).carry().square_biased::<3>();
+        let h = a.add(&b); // below 2.96 U
         let g = b.less(&a); // below 1.98 U
-        let e = s.less(&h);
+        let e = s.less(&h); // below 3.98 U
         let f = c.add(&c).less(&g); // below 3.96 U
         Completed { e: e.carry(), f: f.carry(), g: g.carry(), h: h.carry() }
     }
@@ -102,31 +129,33 @@ impl Completed {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn extended(&self) -> Extended {
+        let x = self.e.mul(&self.f);
+        let y = self.g.mul_biased::<1>(&self.h);
         Extended {
-            x: self.e.mul(&self.f).carry(),
-            y: self.g.mul(&self.h).carry(),
+            sum: y.add(&x).carry(),
+            difference: y.less(&x).carry(),
             z: self.f.mul(&self.g).carry(),
             t: self.e.mul(&self.h).carry(),
         }
     }
+
+    /// The four factors of a sum: E = B - A, H = B + A; F = D - C, G = D + C. B and D come with a bias.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    fn of(a: &Wide, b: &Wide, c: &Wide, d: &Wide) -> Self {
+        Self { e: b.less(a).carry(), f: d.less(c).carry(), g: d.add(c).carry(), h: b.add(a).carry() }
+    }
 }
 
 impl Extended {
-    /// The point without T.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-    pub(super) fn projective(&self) -> Projective {
-        Projective { x: self.x, y: self.y, z: self.z }
-    }
-
     /// The point as a summand.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn cached(&self) -> Cached {
-        let (x, y, z) = (self.x.wide(), self.y.wide(), self.z.wide());
+        let z = self.z.wide();
         Cached {
-            sum: y.add(&x).carry(),
-            difference: y.sub(&x).carry(),
+            sum: self.sum,
+            difference: self.difference,
             t2d: self.t.mul(&Fe::splat(D2)).carry(),
             z2: z.add(&z).carry(),
         }
@@ -137,23 +166,21 @@ impl Extended {
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn add(&self, other: &Cached, minus: __mmask8) -> Completed {
-        let (x, y) = (self.x.wide(), self.y.wide());
-        let a = y.sub(&x).carry().mul(&other.difference);
-        let b = y.add(&x).carry().mul(&other.sum);
+        let a = self.difference.mul(&other.difference);
+        let b = self.sum.mul_biased::<1>(&other.sum);
         let c = self.t.mul(&other.t2d).negate_where(minus);
-        let d = self.z.mul(&other.z2);
-        Completed { e: b.sub(&a).carry(), f: d.sub(&c).carry(), g: d.add(&c).carry(), h: b.add(&a).carry() }
+        let d = self.z.mul_biased::<1>(&other.z2);
+        Completed::of(&a, &b, &c, &d)
     }
 
     /// As [`Extended::add`], with an affine summand.
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
     pub(super) fn add_affine(&self, other: &Niels, minus: __mmask8) -> Completed {
-        let (x, y, z) = (self.x.wide(), self.y.wide(), self.z.wide());
-        let a = y.sub(&x).carry().mul(&other.difference);
-        let b = y.add(&x).carry().mul(&other.sum);
+        let a = self.difference.mul(&other.difference);
+        let b = self.sum.mul_biased::<1>(&other.sum);
         let c = self.t.mul(&other.t2d).negate_where(minus);
-        let d = z.add(&z);
-        Completed { e: b.sub(&a).carry(), f: d.sub(&c).carry(), g: d.add(&c).carry(), h: b.add(&a).carry() }
+        let d = self.z.wide().biased().add(&self.z.wide());
+        Completed::of(&a, &b, &c, &d)
     }
 }

@@ -12,7 +12,7 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use super::LANES;
 use super::decompress::decompress;
 use super::field::Fe;
-use super::point::{Cached, Extended, Niels};
+use super::point::{Affine, Cached, Niels};
 use super::vector::{transpose, words_of};
 
 /// The multiples of a lane's point that a table holds: digits go from -8 to 7.
@@ -24,17 +24,24 @@ const ROWS: usize = 129;
 pub(super) struct Multiples([Cached; MULTIPLES]);
 
 impl Multiples {
-    /// The table of `point`.
+    /// A table to be filled in place: it is too large to be moved about.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
-    pub(super) fn of(point: &Extended) -> Self {
-        let first = point.cached();
-        let mut entries = [first; MULTIPLES];
+    pub(super) fn empty() -> Self {
+        let zero = Fe::small(0);
+        Self([Cached { sum: zero, difference: zero, t2d: zero, z2: zero }; MULTIPLES])
+    }
+
+    /// Makes this the table of `point`.
+    #[target_feature(enable = "avx512f,avx512ifma,avx512dq,avx512vl,avx512bw,avx512cd")]
+    pub(super) fn fill(&mut self, point: &Affine) {
+        let [one, rest @ ..] = &mut self.0;
+        *one = point.extended().cached();
         let mut last = point.projective().double().extended();
-        for entry in &mut entries[1..] {
+        for entry in rest {
             *entry = last.cached();
-            last = last.add(&first, 0).extended();
+            last = last.add(one, 0).extended();
         }
-        Self(entries)
     }
 
     /// The multiple `digit` of the point, up to the sign of its T, and the lanes where that sign is minus. `minus`
@@ -91,7 +98,7 @@ impl Base {
             }
             let words = words_of(encodings.each_ref());
             let [(points, _), _] = decompress(&[words, words]);
-            let cached = points.cached();
+            let cached = points.extended().cached();
             let limbs = transpose_fields(&cached);
             for (row, limbs) in rows[first..].iter_mut().zip(limbs) {
                 *row = limbs;

@@ -116,12 +116,16 @@ impl Model {
         if !(class..3).any(|class| self.free(class)) && same.is_none_or(|there| there.class < class) {
             let usable = |there: &&Tx| there.tags.is_empty() && there.class >= class;
             let order = |there: &&Tx| (fee_class(there.fee), there.class, u64::MAX - there.fee_turn);
-            let lowest = self.txs.values().filter(usable).min_by_key(order).ok_or(Refused::FeeTooLow)?;
-            if fee_class(lowest.fee) >= fee_class(tx.fee) {
-                return Err(Refused::FeeTooLow);
-            }
-            let of_sender = self.txs.values().filter(usable).filter(|there| there.sender == lowest.sender);
-            evicted = of_sender.max_by_key(|there| there.nonce).map(|there| there.id);
+            let lowest = self.txs.values().filter(usable).min_by_key(order);
+            let lowest = lowest.filter(|lowest| fee_class(lowest.fee) < fee_class(tx.fee));
+            // By its fee it pushes anyone out; else its own sender's last, if that comes later and pays no more.
+            let from = lowest.map_or(tx.sender, |lowest| lowest.sender);
+            let of_sender = self.txs.values().filter(usable).filter(|there| there.sender == from);
+            let last = of_sender.max_by_key(|there| there.nonce);
+            let fits = |last: &&Tx| {
+                lowest.is_some() || last.nonce > tx.nonce && fee_class(last.fee) <= fee_class(tx.fee)
+            };
+            evicted = Some(last.filter(fits).ok_or(Refused::FeeTooLow)?.id);
         }
         for gone in [evicted, replaced].into_iter().flatten() {
             self.txs.remove(&gone);
