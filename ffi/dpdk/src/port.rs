@@ -166,6 +166,9 @@ pub struct Port {
     device: Arc<Device>,
 }
 
+/// Drivers that deliver only what this process sent, which is one mbuf a frame: their queues need not look for more.
+const WHOLE_FRAME_DRIVERS: &[&str] = &["net_null", "net_ring"];
+
 impl Port {
     /// Takes the port with this number.
     pub fn by_id(eal: &Eal, id: u16) -> Result<Port, Error> {
@@ -281,8 +284,9 @@ impl Port {
             self.answer("be promiscuous", unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) })?;
         }
         drop(control);
+        let may_chain = !WHOLE_FRAME_DRIVERS.contains(&&*self.capabilities()?.driver);
         Ok(Queues {
-            rx: (0..rx).map(|queue| RxQueue::new(&self.device, queue)).collect(),
+            rx: (0..rx).map(|queue| RxQueue::new(&self.device, queue, may_chain)).collect(),
             tx: (0..tx).map(|queue| TxQueue::new(&self.device, queue)).collect(),
         })
     }

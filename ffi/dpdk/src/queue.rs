@@ -14,13 +14,15 @@ pub struct RxQueue {
     port: u16,
     queue: u16,
     chained: u64,
+    /// The driver may deliver a frame in several mbufs.
+    may_chain: bool,
     stamper: Option<Stamper>,
     device: Arc<Device>,
 }
 
 impl RxQueue {
-    pub(crate) fn new(device: &Arc<Device>, queue: u16) -> Self {
-        RxQueue { port: device.id(), queue, chained: 0, stamper: None, device: Arc::clone(device) }
+    pub(crate) fn new(device: &Arc<Device>, queue: u16, may_chain: bool) -> Self {
+        RxQueue { port: device.id(), queue, chained: 0, may_chain, stamper: None, device: Arc::clone(device) }
     }
 
     /// Moves received packets behind those in `out`, as many as fit, and returns how many came.
@@ -38,7 +40,7 @@ impl RxQueue {
         };
         // SAFETY: a driver writes the packets it counts from the front, and gives them up.
         let received = unsafe { receive_into(out, poll) };
-        if out[held..].iter().any(|mbuf| mbuf.segments() != 1) {
+        if self.may_chain && out[held..].iter().any(|mbuf| mbuf.segments() != 1) {
             self.drop_chained(out, held)
         } else {
             received
@@ -166,6 +168,7 @@ mod tests {
         let pool = eal.pool("frames", &config).expect("a small pool");
         let (mut port, mut end) = ring_port(&eal, "chained", 64).expect("a port");
         let mut queues = port.start(&PortConfig::default(), &pool).expect("it starts");
+        queues.rx[0].may_chain = true;
         let frame = |byte: u8| pool.alloc_from(&[byte; 60]).expect("the pool is large enough");
         let mut burst = Burst::new();
         burst.push(chain(frame(1), frame(2)));
