@@ -171,7 +171,12 @@ impl<P: Plane> Replica<P> {
         self.machine.step(event, self.clock.now, &mut self.step_out);
         for action in std::mem::take(&mut self.step_out) {
             match action {
-                Action::CastVote { view, ballot } => self.unsigned.push_back((view, ballot)),
+                Action::CastVote { view, ballot } => {
+                    // While the disk is full nothing is signed: what is final meanwhile needs no vote.
+                    let last_final = self.machine.last_final().view;
+                    self.unsigned.retain(|(of, _)| *of > last_final);
+                    self.unsigned.push_back((view, ballot));
+                }
                 other => self.actions.push_back(other),
             }
         }

@@ -269,15 +269,36 @@ pub fn open_files(data_dir: &Path) -> Result<FileStorage, StartError> {
     Ok(FileStorage::open(data_dir, WritePath::Best)?)
 }
 
+/// The validator that both keys are of.
+fn index_of(
+    chain: &Chain,
+    identity: &NodeIdentity,
+    bls_key: &SecretKey,
+) -> Result<roko_wire::ValidatorIndex, StartError> {
+    let index = chain.genesis.index_of(&identity.node_key()).ok_or(StartError::NotValidator)?;
+    if bls_key.public_key().to_bytes() == chain.genesis.validators[index.as_usize()].bls_key.0 {
+        Ok(index)
+    } else {
+        Err(StartError::BlsKey(index.0))
+    }
+}
+
+fn bls_context(chain: &Chain, key: SecretKey, index: roko_wire::ValidatorIndex) -> BlsContext {
+    let (set, quorums) = (Arc::clone(&chain.set), chain.quorums);
+    BlsContext { domain: chain.domain, set, quorums, key: Some((key, index)) }
+}
+
+/// The most that a block takes out of the mempool.
+fn drain_limits(chain: &Chain) -> Limits {
+    Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit }
+}
+
 /// Opens the disk, wires the stages and starts the workers of a validator.
 pub fn start<P: Port, S: Storage>(parts: ValidatorParts<'_, P, S>) -> Result<Ready<P::Buf, S>, StartError>
 where
     P::Pool: Sync + 'static,
 {
-    let index = parts.chain.genesis.index_of(&parts.identity.node_key()).ok_or(StartError::NotValidator)?;
-    if parts.bls_key.public_key().to_bytes() != parts.chain.genesis.validators[index.as_usize()].bls_key.0 {
-        return Err(StartError::BlsKey(index.0));
-    }
+    let index = index_of(&parts.chain, &parts.identity, &parts.bls_key)?;
     std::fs::create_dir_all(parts.data_dir)?;
     let ValidatorParts {
         chain,
@@ -325,14 +346,7 @@ where
         returned: control.returned,
         builder: control.builder,
     };
-    let limits =
-        Limits { txs: chain.rules.txs_max, bytes: chain.rules.body_bytes_max, gas: chain.rules.gas_limit };
-    let bls = BlsContext {
-        domain: chain.domain,
-        set: Arc::clone(&chain.set),
-        quorums: chain.quorums,
-        key: Some((bls_key, index)),
-    };
+    let (bls, drain_limits) = (bls_context(&chain, bls_key, index), drain_limits(&chain));
     let pin_storage = || placement.pin_storage();
     let parts = Parts {
         chain,
@@ -341,14 +355,13 @@ where
         journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
         store: Store::spawn(disk.store, pin_storage())?,
         reader: Box::new(reader),
-        plane: RingPlane::new(rings, limits),
+        plane: RingPlane::new(rings, drain_limits),
         observer: Arc::clone(&observer),
         clock: clock.now(),
     };
-    let replica = Replica::new(parts, disk.started);
     let input =
         ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics };
-    let control = ControlLoop { replica, input, clock, observer, waker };
+    let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
     Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report })
 }
 

@@ -21,13 +21,13 @@ use crate::clock::ClockPage;
 use crate::decode::Decode;
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
-use crate::link::{ControlFrame, FinalTx, Seen};
+use crate::link::{ControlFrame, FinalTx, MessageFrame, OwnBatch, RxFrame, Seen};
 use crate::metrics::StageMetrics;
 use crate::open::Open;
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
 use crate::peer::{KeySource, PeerIndex, PeerLink, Role};
 use crate::poll::Stage;
-use crate::port::{Port, TimestampKind};
+use crate::port::{FrameBuf, FramePool, Port, RxPort, TimestampKind};
 use crate::rx::Rx;
 use crate::spread::{OutLinks, Spread, SpreadBlock, SpreadBlockTask, SpreadCommand, SpreadLinks};
 use crate::tx::Tx;
@@ -231,98 +231,163 @@ where
     check(&config)?;
     let (port_kind, timestamps) = (port.kind(), port.timestamps());
     let (port_rx, port_tx, pool) = port.split();
-    let depths = config.depths;
-    let buffers = config.order.block_buffers.next_power_of_two();
+    let DataPlaneConfig { filter, verify, order, peers_max, links, depths, port_clock } = config;
     let mut rings = Rings { gauges: Vec::new() };
 
-    let (rx_out, filter_in) = rings.ring("rx_filter", depths.ingress);
-    let (filter_out, decode_in) = rings.ring("filter_decode", depths.ingress);
-    let (decode_out, open_in) = rings.ring("decode_open", depths.ingress);
-    let (established_out, established_in) = rings.ring("open_decode", 256);
-    let (open_to_verify, verify_in) = rings.ring("open_verify", depths.to_verify);
-    let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
-    let (inject_out, injected) = rings.ring("inject_verify", depths.injected);
-    let (finals, finals_in) = rings.ring("control_verify", depths.order_commands);
-    let (verify_to_order, order_in) = rings.ring("verify_order", depths.stamped);
-    let (verify_to_spread, spread_batches) = rings.ring("verify_spread", depths.stamped);
-    let (seen_out, seen) = rings.ring("order_control", depths.seen);
-    let (order, order_commands) = rings.ring("control_order", depths.order_commands);
-    let (to_builder, builder_in) = rings.ring("order_builder", buffers);
-    let (mut free_out, free_in) = rings.ring("builder_order", buffers);
-    let (built_out, built) = rings.ring("builder_control", buffers);
-    let (builder, builder_commands) = rings.ring("control_builder", buffers);
-    let (spread, spread_commands) = rings.ring("control_spread", depths.spread_commands);
-    let (blocks, spread_blocks) = rings.ring("control_spread_blocks", depths.spread_blocks);
-    let (returned_out, returned) = rings.ring("spread_control", depths.spread_blocks);
-    let (tx_consensus, from_consensus) = rings.ring("spread_tx_consensus", depths.to_tx);
-    let (tx_block, from_block) = rings.ring("spread_tx_block", depths.to_tx);
-    let (tx_relay, from_relay) = rings.ring("spread_tx_relay", depths.to_tx);
-    let (tx_client, from_client) = rings.ring("spread_tx_client", depths.to_tx);
-
-    for _ in 0..config.order.block_buffers {
-        let given = free_out.push(BlockBuffer::new(config.order.block_room));
-        debug_assert!(given.is_ok(), "the ring holds every buffer");
-    }
-    let block_room = config.order.block_room;
-    let verify_links = VerifyLinks {
-        input: verify_in,
-        injected,
-        finals: finals_in,
-        to_order: verify_to_order,
-        to_spread: verify_to_spread,
-        pool: pool.clone(),
-    };
-    let order_links = OrderLinks {
-        input: order_in,
-        commands: order_commands,
-        seen: seen_out,
-        to_builder,
-        free_buffers: free_in,
-    };
-    let builder_links = BuilderLinks {
-        input: builder_in,
-        commands: builder_commands,
-        built: built_out,
-        free_buffers: free_out,
-    };
-    let spread_links = SpreadLinks {
-        commands: spread_commands,
-        blocks: spread_blocks,
-        returned: returned_out,
-        batches: spread_batches,
-        out: OutLinks { by_class: [tx_consensus, tx_block, tx_relay, tx_client] },
-        pool: pool.clone(),
-    };
-    let mut spread_stage = Spread::new(config.peers_max, spread_links);
-    for (peer, role, link) in &config.links {
-        spread_stage.link(*peer, *role, link);
-    }
-    let stages: Vec<Box<dyn Stage>> = vec![
-        Box::new(Rx::new(port_rx, clock.clone(), config.port_clock, rx_out)),
-        Box::new(Filter::new(config.filter, filter_in, filter_out)),
-        Box::new(Decode::new(config.peers_max, keys, decode_in, established_in, decode_out)),
-        Box::new(Open::new(config.peers_max, open_in, open_to_verify, open_to_control, established_out)),
-        Box::new(Verify::new(config.verify, clock.clone(), verify_links)),
-        Box::new(Order::new(config.order, clock, order_links)?),
-        Box::new(Builder::new(block_room, builder_links)),
-        Box::new(spread_stage),
-        Box::new(Tx::new(port_tx, [from_consensus, from_block, from_relay, from_client])),
-    ];
+    let rx = |out| Rx::new(port_rx, clock.clone(), port_clock, out);
+    let inward = Inward::new(&mut rings, &depths, rx, filter, peers_max, keys);
+    let middle = Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order), &clock)?;
+    let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, peers_max, &links);
+    let mut stages: Vec<Box<dyn Stage>> = Vec::new();
+    stages.extend(inward.stages);
+    stages.extend(middle.stages);
+    stages.push(outward.spread_stage);
+    stages.push(Box::new(Tx::new(port_tx, outward.by_class)));
     let control = ControlEnds {
-        frames,
-        seen,
-        built,
-        builder,
-        order,
-        finals,
-        spread,
-        blocks,
-        returned,
-        injector: Injector::new(inject_out, pool),
+        frames: inward.frames,
+        seen: middle.seen,
+        built: middle.built,
+        builder: middle.builder,
+        order: middle.order,
+        finals: middle.finals,
+        spread: outward.spread,
+        blocks: outward.blocks,
+        returned: outward.returned,
+        injector: middle.injector,
         metrics: stages.iter().map(|stage| stage.metrics()).collect(),
         gauges: rings.gauges,
         port_kind,
         timestamps,
     };
     Ok(DataPlane { stages: stages.into_iter().map(|stage| (stage.name(), stage)).collect(), control })
+}
+
+/// rx to open: from the port to messages.
+struct Inward<B> {
+    stages: [Box<dyn Stage>; 4],
+    to_verify: Consumer<MessageFrame<B>>,
+    frames: Consumer<ControlFrame<B>>,
+}
+
+impl<B: FrameBuf> Inward<B> {
+    fn new<R: RxPort<Buf = B>>(
+        rings: &mut Rings,
+        depths: &Depths,
+        rx: impl FnOnce(Producer<RxFrame<B>>) -> Rx<R>,
+        filter: FilterConfig,
+        peers_max: usize,
+        keys: Box<dyn KeySource>,
+    ) -> Inward<B> {
+        let (rx_out, filter_in) = rings.ring("rx_filter", depths.ingress);
+        let (filter_out, decode_in) = rings.ring("filter_decode", depths.ingress);
+        let (decode_out, open_in) = rings.ring("decode_open", depths.ingress);
+        let (established_out, established_in) = rings.ring("open_decode", 256);
+        let (open_to_verify, to_verify) = rings.ring("open_verify", depths.to_verify);
+        let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
+        let stages: [Box<dyn Stage>; 4] = [
+            Box::new(rx(rx_out)),
+            Box::new(Filter::new(filter, filter_in, filter_out)),
+            Box::new(Decode::new(peers_max, keys, decode_in, established_in, decode_out)),
+            Box::new(Open::new(peers_max, open_in, open_to_verify, open_to_control, established_out)),
+        ];
+        Inward { stages, to_verify, frames }
+    }
+}
+
+/// verify to builder: from messages to blocks.
+struct Middle<P: FramePool> {
+    stages: [Box<dyn Stage>; 3],
+    batches: Consumer<OwnBatch<P::Buf>>,
+    injector: Injector<P>,
+    finals: Producer<FinalTx>,
+    seen: Consumer<Seen>,
+    order: Producer<OrderCommand>,
+    builder: Producer<BuilderCommand>,
+    built: Consumer<Box<BlockBuffer>>,
+}
+
+impl<P: FramePool> Middle<P> {
+    fn new(
+        rings: &mut Rings,
+        depths: &Depths,
+        input: Consumer<MessageFrame<P::Buf>>,
+        pool: &P,
+        (verify, order): (VerifyConfig, OrderConfig),
+        clock: &ClockPage,
+    ) -> Result<Middle<P>, AssemblyError> {
+        let buffers = order.block_buffers.next_power_of_two();
+        let block_room = order.block_room;
+        let (inject_out, injected) = rings.ring("inject_verify", depths.injected);
+        let (finals, finals_in) = rings.ring("control_verify", depths.order_commands);
+        let (to_order, order_in) = rings.ring("verify_order", depths.stamped);
+        let (to_spread, batches) = rings.ring("verify_spread", depths.stamped);
+        let (seen_out, seen) = rings.ring("order_control", depths.seen);
+        let (order_out, commands) = rings.ring("control_order", depths.order_commands);
+        let (to_builder, builder_in) = rings.ring("order_builder", buffers);
+        let (mut free_out, free_buffers) = rings.ring("builder_order", buffers);
+        let (built_out, built) = rings.ring("builder_control", buffers);
+        let (builder, builder_commands) = rings.ring("control_builder", buffers);
+        for _ in 0..order.block_buffers {
+            let given = free_out.push(BlockBuffer::new(block_room));
+            debug_assert!(given.is_ok(), "the ring holds every buffer");
+        }
+        let verify_links =
+            VerifyLinks { input, injected, finals: finals_in, to_order, to_spread, pool: pool.clone() };
+        let order_links = OrderLinks { input: order_in, commands, seen: seen_out, to_builder, free_buffers };
+        let builder_links = BuilderLinks {
+            input: builder_in,
+            commands: builder_commands,
+            built: built_out,
+            free_buffers: free_out,
+        };
+        let stages: [Box<dyn Stage>; 3] = [
+            Box::new(Verify::new(verify, clock.clone(), verify_links)),
+            Box::new(Order::new(order, clock.clone(), order_links)?),
+            Box::new(Builder::new(block_room, builder_links)),
+        ];
+        let injector = Injector::new(inject_out, pool.clone());
+        Ok(Middle { stages, batches, injector, finals, seen, order: order_out, builder, built })
+    }
+}
+
+/// spread: from messages and blocks to sealed frames.
+struct Outward<B> {
+    spread_stage: Box<dyn Stage>,
+    by_class: [Consumer<B>; 4],
+    spread: Producer<SpreadCommand>,
+    blocks: Producer<SpreadBlockTask>,
+    returned: Consumer<Arc<SpreadBlock>>,
+}
+
+impl<B: FrameBuf> Outward<B> {
+    fn new<P: FramePool<Buf = B>>(
+        rings: &mut Rings,
+        depths: &Depths,
+        batches: Consumer<OwnBatch<B>>,
+        pool: &P,
+        peers_max: usize,
+        peers: &[(PeerIndex, Role, PeerLink)],
+    ) -> Outward<B> {
+        let (spread, commands) = rings.ring("control_spread", depths.spread_commands);
+        let (blocks, block_tasks) = rings.ring("control_spread_blocks", depths.spread_blocks);
+        let (returned_out, returned) = rings.ring("spread_control", depths.spread_blocks);
+        let (tx_consensus, from_consensus) = rings.ring("spread_tx_consensus", depths.to_tx);
+        let (tx_block, from_block) = rings.ring("spread_tx_block", depths.to_tx);
+        let (tx_relay, from_relay) = rings.ring("spread_tx_relay", depths.to_tx);
+        let (tx_client, from_client) = rings.ring("spread_tx_client", depths.to_tx);
+        let links = SpreadLinks {
+            commands,
+            blocks: block_tasks,
+            returned: returned_out,
+            batches,
+            out: OutLinks { by_class: [tx_consensus, tx_block, tx_relay, tx_client] },
+            pool: pool.clone(),
+        };
+        let mut stage = Spread::new(peers_max, links);
+        for (peer, role, link) in peers {
+            stage.link(*peer, *role, link);
+        }
+        let by_class = [from_consensus, from_block, from_relay, from_client];
+        Outward { spread_stage: Box::new(stage), by_class, spread, blocks, returned }
+    }
 }

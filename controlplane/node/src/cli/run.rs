@@ -116,12 +116,7 @@ where
     P::Pool: Sync + 'static,
 {
     let fail = |what: &'static str| move |error: &dyn std::fmt::Display| CliError::with(what, error);
-    let text = std::fs::read_to_string(&config.node.genesis)
-        .map_err(|error| CliError::with(config.node.genesis.display(), error))?;
-    let genesis = Genesis::parse(&text).map_err(|problems| {
-        CliError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    let chain = Arc::new(Chain::new(genesis).map_err(|error| fail("genesis")(&error))?);
+    let chain = load_chain(config)?;
     let identity = NodeIdentity::load(&config.node.node_key).map_err(|error| fail("node key")(&error))?;
     let bls_path = config.node.bls_key.as_ref().ok_or_else(|| CliError("node.bls_key is missing".into()))?;
     let bls_key = load_bls(bls_path).map_err(|error| fail("BLS key")(&error))?;
@@ -179,6 +174,15 @@ where
         let _ = thread.join();
     }
     Ok(())
+}
+
+fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
+    let text = std::fs::read_to_string(&config.node.genesis)
+        .map_err(|error| CliError::with(config.node.genesis.display(), error))?;
+    let genesis = Genesis::parse(&text).map_err(|problems| {
+        CliError(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    Ok(Arc::new(Chain::new(genesis).map_err(|error| CliError::with("genesis", error))?))
 }
 
 fn options(config: &NodeConfig) -> NodeOptions {

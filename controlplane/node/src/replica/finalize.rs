@@ -3,6 +3,7 @@
 use super::blocks::{Block, BodyState, Outcome};
 use super::plane::{Plane, PoolCommand};
 use super::{Replica, encode_receipts};
+use crate::workers::store::WAITING_MAX;
 use roko_consensus::FinalizedBlock;
 use roko_pipeline::spread::SpreadBlock;
 use roko_state::{BlockRecord, CommitBlock};
@@ -92,7 +93,11 @@ impl<P: Plane> Replica<P> {
                 self.plane.pool(PoolCommand::FinalizeId { id: tx.id, valid_until });
             }
             self.observer.note_final(&self.chain, self.own.as_ref(), &block, &outcome, now);
-            self.store.commit(commit_of(&block, &outcome, proof), outcome.tree.clone());
+            let waiting = self.store.commit(commit_of(&block, &outcome, proof), outcome.tree.clone());
+            if waiting > WAITING_MAX {
+                self.stop(format!("{waiting} final blocks wait for the disk: make room and start again"));
+                return;
+            }
             let committing = Committing { height: outcome.height, header: block.header, outcome };
             self.committing.push_back((now, committing));
         }

@@ -3,17 +3,20 @@
 //! A full disk loses nothing: the blocks wait here, the control thread is told so and stops voting, and the commit is
 //! tried again until there is room.
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use roko_state::storage::Storage;
 use roko_state::tree::Tree;
 use roko_state::{CommitBlock, StateError, StateStore};
 use roko_wire::Height;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Blocks that may wait for the disk before the control thread is held up.
+/// Blocks in the thread's own queue; the control thread keeps the rest.
 const QUEUE: usize = 1_024;
+/// Blocks that wait for a full disk, at most: beyond it the node stops, for its memory is not endless either.
+pub const WAITING_MAX: usize = 16_384;
 /// Most blocks of one sync.
 const BATCH_MAX: usize = 64;
 /// How long to wait before a full disk is tried again.
@@ -33,6 +36,7 @@ pub enum StoreDone {
 /// The control thread's ends of the store. Dropping it writes a last checkpoint and ends the thread.
 pub struct Store {
     jobs: Option<Sender<(CommitBlock, Tree)>>,
+    waiting: VecDeque<(CommitBlock, Tree)>,
     done: Receiver<StoreDone>,
     thread: Option<std::thread::JoinHandle<()>>,
     ending: Arc<AtomicBool>,
@@ -52,20 +56,33 @@ impl Store {
             start();
             run(store, &jobs_in, &done_out, &thread_ending);
         })?;
-        Ok(Store { jobs: Some(jobs), done, thread: Some(thread), ending })
+        Ok(Store { jobs: Some(jobs), waiting: VecDeque::new(), done, thread: Some(thread), ending })
     }
 
-    /// Queues a block with the state after it. Waits when the disk is a thousand blocks behind: a final block is never dropped.
-    pub fn commit(&self, block: CommitBlock, after: Tree) {
-        if let Some(jobs) = &self.jobs {
-            // A thread that has ended has said why.
-            let _ = jobs.send((block, after));
+    /// Queues a block with the state after it. A final block is never dropped: what the thread cannot take yet waits here.
+    /// Returns how many wait here; the caller stops the node at [`WAITING_MAX`].
+    pub fn commit(&mut self, block: CommitBlock, after: Tree) -> usize {
+        self.waiting.push_back((block, after));
+        self.flush();
+        self.waiting.len()
+    }
+
+    fn flush(&mut self) {
+        let Some(jobs) = &self.jobs else { return };
+        while let Some(job) = self.waiting.pop_front() {
+            match jobs.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => return self.waiting.push_front(job),
+                // A thread that has ended has said why.
+                Err(TrySendError::Disconnected(_)) => return,
+            }
         }
     }
 
     /// The next report.
     #[must_use]
-    pub fn poll(&self) -> Option<StoreDone> {
+    pub fn poll(&mut self) -> Option<StoreDone> {
+        self.flush();
         self.done.try_recv().ok()
     }
 }
