@@ -22,8 +22,6 @@ use workload::{BLOCK_TXS, Offer, Workload};
 
 /// What a pool does here.
 trait Pool {
-    /// Says which transactions come next, as many as a frame holds.
-    fn expect<'a>(&self, _offers: impl Iterator<Item = &'a Offer>) {}
     /// Offers a transaction; whether it is pooled now.
     fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool;
     /// Takes a block's worth below `until` out under `tag`, in order, and shows moment and bytes of each.
@@ -39,10 +37,6 @@ trait Pool {
 }
 
 impl Pool for Mempool<u64> {
-    fn expect<'a>(&self, offers: impl Iterator<Item = &'a Offer>) {
-        offers.for_each(|offer| self.prefetch(&offer.id, &offer.sender));
-    }
-
     fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
         let tx = NewTx {
             id: offer.id,
@@ -106,9 +100,8 @@ fn rounds(txs: usize, mut pool: impl Pool, phases: Rc<RefCell<Phases>>) -> impl 
 fn round(txs: usize, pool: &mut impl Pool, work: &Workload, phases: &mut Phases) -> Duration {
     let began = Instant::now();
     let mut pooled = 0;
-    for frame in work.frames() {
-        pool.expect(frame.clone());
-        pooled += frame.filter(|offer| pool.insert(offer, work.now())).count();
+    for offer in work.offers() {
+        pooled += usize::from(pool.insert(offer, work.now()));
     }
     let inserted = Instant::now();
     let (mut last, mut bytes, mut drained, mut blocks) = (NanoMoment::ZERO, 0, 0, 0);

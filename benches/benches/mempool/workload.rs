@@ -1,7 +1,6 @@
 //! The transactions that every pool is offered.
 
 use roko_benches::fixtures::{HOUR_NS, Noise, START};
-use roko_wire::limits::TXS_PER_MESSAGE_MAX;
 use roko_wire::{Address, NanoMoment, TxId};
 
 /// Transactions of a block.
@@ -73,8 +72,8 @@ impl Workload {
         }
     }
 
-    pub(crate) fn frames(&self) -> impl Iterator<Item = impl Iterator<Item = &Offer> + Clone> {
-        self.arrivals.chunks(TXS_PER_MESSAGE_MAX).map(|frame| frame.iter().map(|index| &self.unique[*index]))
+    pub(crate) fn offers(&self) -> impl Iterator<Item = &Offer> {
+        self.arrivals.iter().map(|index| &self.unique[*index])
     }
 
     /// A name for a block of this round.

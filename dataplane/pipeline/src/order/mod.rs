@@ -175,7 +175,6 @@ impl<B: FrameBuf> Order<B> {
     }
 
     fn insert(&mut self, frame: &StampedFrame<B>, now: NanoMoment) {
-        frame.txs.iter().for_each(|tx| self.pool.prefetch(&tx.id, &tx.sender));
         for tx in &frame.txs {
             let inserted = self.pool.insert(
                 &NewTx {

@@ -17,9 +17,6 @@ use super::types::{DrainReport, Drained, Ended, Limits, Span, Verdict};
 use super::wheel::Home;
 use roko_wire::NanoMoment;
 
-/// Children of a heap's root that are fetched before it is taken.
-const FETCHED_AHEAD: usize = 4;
-
 /// What became of a transaction that was offered.
 enum Offer {
     Taken,
@@ -86,7 +83,6 @@ impl<M: Copy> Mempool<M> {
     fn run<F: FnMut(Drained<'_, M>) -> Verdict>(&mut self, run: &mut Run<F>) -> Ended {
         let mut cursor = self.wheel.tick(run.span.from.0);
         while let Some(entry) = self.wheel.peek(&mut cursor) {
-            self.fetch_next(entry);
             let time = NanoMoment(self.slots.hot[entry as usize].time);
             if time >= run.span.watermark {
                 break;
@@ -114,19 +110,6 @@ impl<M: Copy> Mempool<M> {
         }
         run.report.reached = run.span.watermark.max(run.span.from);
         Ended::Watermark
-    }
-
-    /// Fetches what may come next while `entry` is taken: the children of its heap, of which one is the next root.
-    fn fetch_next(&self, entry: u32) {
-        let mut child = self.slots.hot[entry as usize].child;
-        for _ in 0..FETCHED_AHEAD {
-            if child == NIL {
-                return;
-            }
-            self.slots.prefetch(child);
-            self.slots.prefetch_bytes(child);
-            child = self.slots.hot[child as usize].next;
-        }
     }
 
     /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.

@@ -4,9 +4,6 @@ use super::Mempool;
 use super::slots::Place;
 use roko_wire::{NanoMoment, TxId};
 
-/// Transactions whose memory is fetched together.
-const FETCHED_AHEAD: usize = 16;
-
 impl<M: Copy> Mempool<M> {
     /// Notes that a block, ours or another leader's, holds the transaction. True when it is in flight under `tag`
     /// now. False when it is not here, is under four tags already, or every tag is open (both counted).
@@ -48,38 +45,14 @@ impl<M: Copy> Mempool<M> {
     /// many; none if the tag is not open.
     pub fn finalize(&mut self, tag: u64, now: NanoMoment) -> usize {
         let mut finalised = 0;
-        loop {
-            let expected = self.fetch_tagged(tag);
-            if expected == 0 {
-                break;
-            }
-            for _ in 0..expected {
-                finalised += usize::from(self.finalize_first(tag, now));
-            }
+        while let Some(entry) = self.tags.pop(&self.hasher, &mut self.slots, tag) {
+            let cold = &self.slots.cold[entry as usize];
+            let (id, valid_until) = (cold.id, cold.valid_until);
+            self.discard(entry);
+            self.remember(id, valid_until, now);
+            finalised += 1;
         }
         finalised
-    }
-
-    /// Fetches what the removal of a tag's first transactions needs, so that the misses overlap; returns how many.
-    fn fetch_tagged(&self, tag: u64) -> usize {
-        let mut entries = [0; FETCHED_AHEAD];
-        let count = self.tags.first(&self.hasher, tag, &mut entries);
-        let entries = &entries[..count];
-        entries.iter().for_each(|entry| self.slots.prefetch(*entry));
-        for entry in entries {
-            self.ids.prefetch(self.hasher.id(&self.slots.cold[*entry as usize].id));
-            self.slots.prefetch_neighbours(*entry);
-        }
-        count
-    }
-
-    fn finalize_first(&mut self, tag: u64, now: NanoMoment) -> bool {
-        let Some(entry) = self.tags.pop(&self.hasher, &mut self.slots, tag) else { return false };
-        let cold = &self.slots.cold[entry as usize];
-        let (id, valid_until) = (cold.id, cold.valid_until);
-        self.discard(entry);
-        self.remember(id, valid_until, now);
-        true
     }
 
     /// One transaction is final. It leaves the pool if it is here, and is remembered until `valid_until`.

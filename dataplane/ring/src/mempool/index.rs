@@ -3,7 +3,6 @@
 //! Linear probing with backward-shift deletion, so that there are no tombstones and no rebuild. At most half the
 //! cells are used. A cell keeps the hash beside the index: a probe touches the key's record only on a match.
 
-use super::memory;
 use roko_wire::{Address, TxId};
 
 /// No index.
@@ -22,7 +21,7 @@ impl Index {
     /// A table for at most `keys` keys.
     pub(super) fn new(keys: usize) -> Index {
         let cells = (keys * 2).next_power_of_two();
-        Index { cells: memory::filled(cells, EMPTY), mask: cells - 1, len: 0 }
+        Index { cells: vec![EMPTY; cells].into(), mask: cells - 1, len: 0 }
     }
 
     /// The index under `hash` for which `is_it` holds.
@@ -39,12 +38,6 @@ impl Index {
             }
             at = (at + 1) & self.mask;
         }
-    }
-
-    /// Fetches the cell where a probe for `hash` begins.
-    #[inline]
-    pub(super) fn prefetch(&self, hash: u32) {
-        memory::prefetch(&self.cells, hash as usize & self.mask);
     }
 
     /// Adds an index; the caller has seen that its key is absent.

@@ -29,7 +29,6 @@ mod heap;
 mod index;
 mod insert;
 mod late;
-mod memory;
 mod remembered;
 mod senders;
 mod slots;
@@ -93,14 +92,6 @@ impl<M: Copy> Mempool<M> {
             drains: 0,
             counters: Counters::default(),
         })
-    }
-
-    /// Fetches what the insertion of this transaction will look at first, without waiting for it. Worth its call when
-    /// several are inserted one after the other.
-    #[inline]
-    pub fn prefetch(&self, id: &TxId, sender: &Address) {
-        self.ids.prefetch(self.hasher.id(id));
-        self.senders.prefetch(&self.hasher, sender);
     }
 
     /// Bytes reserved at construction; it does not change.

@@ -20,7 +20,7 @@ pub(super) struct Remembered {
 
 impl Remembered {
     pub(super) fn new(capacity: usize, offset: u32, prefault: bool) -> Remembered {
-        let mut ring = super::memory::reserve(capacity);
+        let mut ring = Vec::with_capacity(capacity);
         if prefault {
             super::slots::touch(&mut ring);
         }

@@ -31,17 +31,11 @@ pub(super) enum Spot {
 
 impl Senders {
     pub(super) fn new(senders: usize, prefault: bool) -> Senders {
-        let mut chains = super::memory::reserve(senders);
+        let mut chains = Vec::with_capacity(senders);
         if prefault {
             super::slots::touch(&mut chains);
         }
         Senders { index: Index::new(senders), chains, free: Vec::with_capacity(senders) }
-    }
-
-    /// Fetches the cell where a probe for the sender begins.
-    #[inline]
-    pub(super) fn prefetch(&self, hasher: &Hasher, sender: &Address) {
-        self.index.prefetch(hasher.sender(sender));
     }
 
     fn find(&self, hasher: &Hasher, sender: &Address) -> Option<u32> {

@@ -6,7 +6,6 @@
 
 use super::config::{Config, SLOT_CLASSES};
 use super::index::NIL;
-use super::memory;
 use roko_wire::{Address, NanoMoment, TxId};
 
 /// Which intrusive list of [`Hot::lists`].
@@ -102,10 +101,10 @@ impl<M: Copy> Slots<M> {
             slot_bytes: class.slot_bytes,
             slots: class.slots,
             // A fill of zeroes is mapped lazily by the allocator, any other value touches every page.
-            bytes: memory::filled(class.slot_bytes * class.slots, fill),
+            bytes: vec![fill; class.slot_bytes * class.slots].into(),
             free: (0..class.slots as u32).rev().collect(),
         });
-        let (mut hot, mut cold) = (memory::reserve(txs), memory::reserve(txs));
+        let (mut hot, mut cold) = (Vec::with_capacity(txs), Vec::with_capacity(txs));
         if config.prefault {
             touch(&mut hot);
             touch(&mut cold);
@@ -153,31 +152,6 @@ impl<M: Copy> Slots<M> {
         self.hot[entry as usize].place = Place::Free;
         self.free.push(entry);
         self.live -= 1;
-    }
-
-    /// Fetches what an entry's removal looks at.
-    #[inline]
-    pub(super) fn prefetch(&self, entry: u32) {
-        memory::prefetch(&self.hot, entry as usize);
-        memory::prefetch_wide(&self.cold, entry as usize);
-    }
-
-    /// Fetches the neighbours of an entry in the lists that its removal mends.
-    #[inline]
-    pub(super) fn prefetch_neighbours(&self, entry: u32) {
-        for list in [EXPIRY, SENDER] {
-            let Link { prev, next } = self.hot[entry as usize].lists[list];
-            memory::prefetch(&self.hot, prev as usize);
-            memory::prefetch(&self.hot, next as usize);
-        }
-    }
-
-    /// Fetches the beginning of an entry's bytes.
-    #[inline]
-    pub(super) fn prefetch_bytes(&self, entry: u32) {
-        let cold = &self.cold[entry as usize];
-        let class = &self.classes[usize::from(cold.byte_class)];
-        memory::prefetch_wide(&class.bytes, cold.byte_slot as usize * class.slot_bytes);
     }
 
     pub(super) fn bytes(&self, entry: u32) -> &[u8] {

@@ -45,7 +45,7 @@ impl Tags {
             index: Index::new(tags),
             open: vec![closed; tags],
             free: (0..tags as u32).rev().collect(),
-            nodes: super::memory::filled(entries, [UNUSED; TAGS_PER_TX_MAX]),
+            nodes: vec![[UNUSED; TAGS_PER_TX_MAX]; entries].into(),
         }
     }
 
@@ -112,18 +112,6 @@ impl Tags {
         self.open[slot as usize].txs -= 1;
         slots.hot[id as usize / TAGS_PER_TX_MAX].tags -= 1;
         self.close_if_empty(hasher, slot);
-    }
-
-    /// The first entries of a tag, as many as `out` holds; returns how many. Their order is that of [`Tags::pop`].
-    pub(super) fn first(&self, hasher: &Hasher, tag: u64, out: &mut [u32]) -> usize {
-        let Some(slot) = self.find(hasher, tag) else { return 0 };
-        let (mut id, mut count) = (self.open[slot as usize].head, 0);
-        while id != NIL && count < out.len() {
-            out[count] = id / TAGS_PER_TX_MAX as u32;
-            count += 1;
-            id = self.nodes[id as usize / TAGS_PER_TX_MAX][id as usize % TAGS_PER_TX_MAX].next;
-        }
-        count
     }
 
     /// Takes the first entry out of a tag; `None` when the tag is not open.
