@@ -24,10 +24,9 @@ type Ends = (RxQueue, TxQueue);
 fn forward((rx, tx): &mut Ends, burst: &mut Burst) -> usize {
     rx.rx_burst(burst);
     for mbuf in burst.iter_mut() {
-        let Some((destination, rest)) = mbuf.data_mut().split_first_chunk_mut::<6>() else { continue };
-        if let Some(source) = rest.first_chunk_mut::<6>() {
-            core::mem::swap(destination, source);
-        }
+        let Some(addresses) = mbuf.data_mut().first_chunk_mut::<12>() else { continue };
+        let (destination, source) = addresses.split_at_mut(6);
+        destination.swap_with_slice(source);
     }
     let sent = tx.tx_burst(burst);
     burst.clear();
