@@ -8,6 +8,9 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=c/poll_loop.c");
     println!("cargo:rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_DPDK").is_none() {
+        return;
+    }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("poll_loop_c");
     let found = pkg_config::Config::new().atleast_version("22.11").cargo_metadata(false).probe("libdpdk");
     let libraries = found.unwrap_or_else(|error| panic!("libdpdk 22.11 or newer was not found: {error}"));

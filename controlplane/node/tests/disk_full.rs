@@ -7,7 +7,6 @@ use common::net::{Net, Said, Tap, VALIDATORS, Words, reached};
 use roko_services::NodeApi;
 use roko_services::api::BlockSelector;
 use roko_state::fault::FaultStorage;
-use roko_state::storage::Storage;
 use roko_wire::Height;
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,6 @@ const RATE: u64 = 200;
 const BLOCKS_WITHOUT: u64 = 60;
 /// A vote that was being written when the disk turned out to be full may still go out.
 const UNDER_WAY: Duration = Duration::from_millis(500);
-
-fn used_bytes(storage: &FaultStorage) -> u64 {
-    let much = u64::MAX / 2;
-    storage.set_space_bytes(Some(much));
-    much - storage.free_bytes().expect("it runs")
-}
 
 fn votes(said: &[Said], from: Instant, to: Instant) -> usize {
     said.iter()
@@ -44,7 +37,7 @@ fn a_full_disk_stops_one_validators_votes_and_loses_nothing_final() {
 
     let observer = std::sync::Arc::clone(&running.nodes()[FULL].observer);
     assert_eq!(observer.problem(), None);
-    storages[FULL].set_space_bytes(Some(used_bytes(&storages[FULL])));
+    storages[FULL].set_space_bytes(Some(storages[FULL].used_bytes()));
     assert!(reached(|| observer.problem().is_some()), "a full disk is not noticed");
     let full_at = Instant::now();
     let said = observer.problem().expect("just seen");
@@ -99,7 +92,7 @@ fn a_network_whose_disks_are_all_full_stops_when_asked_and_goes_on_once_there_is
     let mut running = net.start(&storages).expect("it starts");
     running.load(RATE);
     assert!(reached(|| running.durable(FULL) > 5), "no blocks");
-    storages.iter().for_each(|storage| storage.set_space_bytes(Some(used_bytes(storage))));
+    storages.iter().for_each(|storage| storage.set_space_bytes(Some(storage.used_bytes())));
     let nodes = running.nodes().to_vec();
     assert!(reached(|| nodes.iter().filter(|node| node.observer.problem().is_some()).count() > 1));
     let (stopped, ended) = std::sync::mpsc::channel();

@@ -235,6 +235,12 @@ impl FaultStorage {
         self.lock().refuse = Some((index, kind));
     }
 
+    /// Bytes that the files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
+    }
+
     /// Limits the sum of all files' lengths; `None` lifts the limit.
     pub fn set_space_bytes(&self, space: Option<u64>) {
         self.lock().space_bytes = space;
