@@ -1,6 +1,6 @@
 //! Ethereum transactions: one encoding, exact ends, EIP-155's example, and signatures that cover every byte.
 
-use crate::samples::{CHAIN, secp_sender, stamp};
+use crate::samples::{CHAIN, ethereum_transfer, secp_sender, stamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use roko_wire::account::address_of_secp256k1;
@@ -23,20 +23,8 @@ const RULES: TxRules = TxRules { chain_id: CHAIN, window_ns_max: 61_000_000_000,
 
 /// A transfer of type 2 that the rules let through.
 fn transfer() -> EthereumTx<'static> {
-    EthereumTx {
-        envelope: Envelope::DynamicFee,
-        chain_id: Some(CHAIN),
-        nonce: 7,
-        gas_limit: 21_000,
-        max_fee: 2_000_000_000,
-        max_priority_fee: 1_000_000,
-        value: U256::from(3),
-        to: Some(Address([0x35; 20])),
-        input: &[],
-        access_list: &[],
-        access_items: 0,
-        access_keys: 0,
-    }
+    let (gas_limit, to) = (21_000, Some(Address([0x35; 20])));
+    EthereumTx { gas_limit, to, ..ethereum_transfer(Envelope::DynamicFee) }
 }
 
 fn own_address() -> Address {
