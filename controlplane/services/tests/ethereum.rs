@@ -109,7 +109,7 @@ async fn each_envelope_is_sent_found_and_has_a_receipt() {
     for tx in &txs {
         ids.push(node.call("eth_sendRawTransaction", &[raw(tx)]).await);
     }
-    let count = |tag: &'static str| node.call("eth_getTransactionCount", &[json!(alice()), json!(tag)]);
+    let count = async |tag: &str| node.call("eth_getTransactionCount", &[json!(alice()), json!(tag)]).await;
     assert_eq!((count("latest").await, count("pending").await), (json!("0x0"), json!("0x3")));
     let pending = node.call("eth_getTransactionByHash", std::slice::from_ref(&ids[2])).await;
     assert_eq!((&pending["blockHash"], &pending["transactionIndex"]), (&Value::Null, &Value::Null));
@@ -251,7 +251,7 @@ async fn refusals_are_said_in_ethereums_words() {
 #[tokio::test]
 async fn gas_is_estimated_for_transfers() {
     let node = served().await;
-    let estimate = |call: Value| async { node.call("eth_estimateGas", &[call]).await };
+    let estimate = async |call: Value| node.call("eth_estimateGas", &[call]).await;
     assert_eq!(estimate(json!({"from": alice(), "to": TO, "value": "0x5"})).await, json!("0x5208"));
     assert_eq!(estimate(json!({"to": TO, "data": "0x0001", "type": "0x2"})).await, json!("0x521c"));
     let listed = json!({"to": TO, "accessList": [{"address": TO, "storageKeys": []}], "gas": "0x1"});

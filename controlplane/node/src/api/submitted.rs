@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Most transactions remembered; the oldest is forgotten first.
 const SUBMITTED_MAX: usize = 65_536;
+/// Most wire bytes of remembered Ethereum transactions: a transfer takes about 120, so that few are forgotten for it.
+const WIRE_BYTES_MAX: usize = 16 << 20;
 
 /// A transaction that waits.
 pub(super) struct Waiting {
@@ -17,6 +19,12 @@ pub(super) struct Waiting {
     pub(super) wire: Option<Box<[u8]>>,
 }
 
+impl Waiting {
+    fn wire_bytes(&self) -> usize {
+        self.wire.as_ref().map_or(0, |wire| wire.len())
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Submitted {
@@ -25,6 +33,7 @@ pub(super) struct Submitted {
     order: VecDeque<TxId>,
     /// Per sender: the last transaction of each nonce.
     by_sender: HashMap<Address, BTreeMap<u64, TxId>>,
+    wire_bytes: usize,
 }
 
 impl Submitted {
@@ -32,16 +41,21 @@ impl Submitted {
         let (id, sender, nonce) = (waiting.info.id, waiting.info.sender, waiting.info.nonce);
         self.order.push_back(id);
         self.by_sender.entry(sender).or_default().insert(nonce, id);
-        self.by_id.insert(id, waiting);
-        if self.order.len() > SUBMITTED_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
+        self.wire_bytes += waiting.wire_bytes();
+        // Two calls may submit one transaction at once.
+        if let Some(before) = self.by_id.insert(id, waiting) {
+            self.wire_bytes -= before.wire_bytes();
+        }
+        while self.order.len() > SUBMITTED_MAX || self.wire_bytes > WIRE_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
             self.remove(&oldest);
         }
     }
 
     pub(super) fn remove(&mut self, id: &TxId) {
-        let Some(Waiting { info, .. }) = self.by_id.remove(id) else { return };
+        let Some(waiting) = self.by_id.remove(id) else { return };
+        self.wire_bytes -= waiting.wire_bytes();
+        let info = waiting.info;
         let Some(nonces) = self.by_sender.get_mut(&info.sender) else { return };
         if nonces.get(&info.nonce) == Some(id) {
             nonces.remove(&info.nonce);
@@ -126,5 +140,15 @@ mod tests {
         assert_eq!((submitted.by_id.len(), submitted.order.len()), (SUBMITTED_MAX, SUBMITTED_MAX));
         (1..=SUBMITTED_MAX as u32).for_each(|n| submitted.remove(&id(n)));
         assert!(submitted.by_sender.is_empty(), "nothing is left of a sender without transactions");
+        let large = |n: u32| {
+            let mut one = waiting(0, n.into(), 100);
+            one.info.id = id(n);
+            one.wire = Some(vec![0; WIRE_BYTES_MAX / 2].into());
+            one
+        };
+        (0..3).for_each(|n| submitted.insert(large(n)));
+        assert_eq!([0, 1, 2].map(|n| submitted.contains(&id(n))), [false, true, true]);
+        submitted.remove(&id(1));
+        assert_eq!(submitted.wire_bytes, WIRE_BYTES_MAX / 2);
     }
 }

@@ -18,12 +18,13 @@ async function withEthers() {
 
   let fees = 0n;
   const first = await wallet.getNonce();
+  const listed = [{ address: to, storageKeys: [ethers.id("a"), ethers.id("b")] }];
   for (const type of [0, 1, 2]) {
-    const sent = await wallet.sendTransaction({ to, value, type });
+    const sent = await wallet.sendTransaction(type === 0 ? { to, value, type } : { to, value, type, accessList: listed });
     assert.equal(sent.type, type);
     const receipt = await sent.wait();
     assert.equal(receipt.status, 1);
-    assert.equal(receipt.gasUsed, 21000n);
+    assert.equal(receipt.gasUsed, type === 0 ? 21000n : 21000n + 2400n + 2n * 1900n);
     assert.equal(receipt.hash, sent.hash);
     assert.equal(receipt.from, wallet.address);
     fees += receipt.fee;
