@@ -19,6 +19,8 @@ pub mod validity;
 pub mod view;
 
 #[cfg(test)]
+mod ethereum_tests;
+#[cfg(test)]
 mod executor_tests;
 #[cfg(test)]
 mod test_chain;

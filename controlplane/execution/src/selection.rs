@@ -9,8 +9,7 @@ use crate::senders::{SenderRefusal, Senders};
 use crate::validity::BlockRules;
 use crate::view::StateView;
 use roko_wire::order::Ordered;
-use roko_wire::rules;
-use roko_wire::tx::NativeTx;
+use roko_wire::rules::Terms;
 use roko_wire::{Address, NanoMoment, TxId};
 use ruint::aliases::U256;
 use std::collections::{HashMap, HashSet};
@@ -33,15 +32,15 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// The candidate for a parsed transaction.
+    /// The candidate for a parsed transaction, under the rules of its chain.
     #[must_use]
-    pub fn new(order: Ordered, tx: &NativeTx<'_>, body_bytes: usize) -> Candidate {
+    pub fn new(order: Ordered, terms: &Terms, rules: &BlockRules, body_bytes: usize) -> Candidate {
         Candidate {
             order,
-            gas_limit: tx.gas_limit,
-            max_fee: tx.max_fee,
-            cost_max: rules::cost_max(tx),
-            valid_until: tx.valid_until,
+            gas_limit: terms.gas_limit,
+            max_fee: terms.max_fee,
+            cost_max: terms.cost_max(),
+            valid_until: rules.tx.valid_until(terms, order.time),
             body_bytes,
         }
     }

@@ -1,7 +1,7 @@
 //! A checked transaction, parsed once by the validity check and carried to execution.
 
-use roko_wire::tx::NativeTx;
-use roko_wire::{Address, NanoMoment, TxId, rules};
+use roko_wire::tx::ParsedTx;
+use roko_wire::{Address, NanoMoment, TxId};
 use ruint::aliases::U256;
 
 /// A transaction ready to execute. It owns its parts, because a block's body may leave memory before it is final.
@@ -27,7 +27,7 @@ pub struct ExecutableTx {
     pub max_priority_fee: u128,
     /// Call data or init code; empty, and then without an allocation, for a plain transfer.
     pub input: Vec<u8>,
-    /// The access list's encoded items, as on the wire.
+    /// The access list's items in a native transaction's layout, whatever the transaction's own.
     pub access_list: Vec<u8>,
     /// Its unique moment: what a contract reads as the time.
     pub moment: NanoMoment,
@@ -36,19 +36,22 @@ pub struct ExecutableTx {
 impl ExecutableTx {
     /// Takes over a parsed transaction.
     #[must_use]
-    pub fn new(id: TxId, sender: Address, tx: &NativeTx<'_>, moment: NanoMoment) -> ExecutableTx {
+    pub fn new(id: TxId, sender: Address, tx: &ParsedTx<'_>, moment: NanoMoment) -> ExecutableTx {
+        let terms = tx.terms();
+        let mut access_list = Vec::new();
+        tx.write_access_list(&mut access_list);
         ExecutableTx {
             id,
             sender,
-            nonce: tx.nonce,
-            to: tx.to,
-            value: tx.value,
-            gas_limit: tx.gas_limit,
-            intrinsic_gas: rules::intrinsic_gas(tx),
-            max_fee: tx.max_fee,
-            max_priority_fee: tx.max_priority_fee,
-            input: tx.input.to_vec(),
-            access_list: tx.access_list.to_vec(),
+            nonce: terms.nonce,
+            to: terms.to,
+            value: terms.value,
+            gas_limit: terms.gas_limit,
+            intrinsic_gas: terms.intrinsic_gas,
+            max_fee: terms.max_fee,
+            max_priority_fee: terms.max_priority_fee,
+            input: tx.input().to_vec(),
+            access_list,
             moment,
         }
     }

@@ -15,9 +15,9 @@ use roko_wire::codec::DecodeError;
 use roko_wire::genesis::Genesis;
 use roko_wire::limits::{STAMP_DEPTH_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::order::{OrderError, Ordered, check_order};
-use roko_wire::rules::{self, TxRefusal, TxRules};
+use roko_wire::rules::{TxRefusal, TxRules};
 use roko_wire::stamp::SignedRoot;
-use roko_wire::tx::{ParsedTx, SignatureError, SignedNative, parse, tie_break, tx_id};
+use roko_wire::tx::{ParsedTx, SignatureError, parse, tie_break, tx_id};
 use roko_wire::{Address, ChainId, Hash32, Height, NanoMoment, TxId, ValidatorIndex, merkle};
 
 /// The chain's settings that a block must keep, from genesis.
@@ -210,9 +210,6 @@ pub enum TxError {
     /// Not a transaction.
     #[error(transparent)]
     Decode(#[from] DecodeError),
-    /// An Ethereum transaction, which this version does not run.
-    #[error("Ethereum transactions are not supported yet: sign a native one")]
-    Ethereum,
     /// Against the chain's rules or outside its window.
     #[error(transparent)]
     Refused(#[from] TxRefusal),
@@ -385,39 +382,39 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn take(&mut self, entry: &BodyEntry<'_>) -> Result<(), TxError> {
-        let ParsedTx::Native(signed) = parse(entry.wire)? else {
-            return Err(TxError::Ethereum);
-        };
-        let tx = &signed.tx;
+        let parsed = parse(entry.wire)?;
+        let terms = parsed.terms();
         let rules = &self.chain.rules.tx;
-        rules.check(tx, &entry.stamp)?;
-        if entry.moment > tx.valid_until {
-            return Err(TxError::MomentExpired { moment: entry.moment, valid_until: tx.valid_until });
+        rules.check(&terms, &entry.stamp)?;
+        let valid_until = rules.valid_until(&terms, entry.stamp.time);
+        if entry.moment > valid_until {
+            return Err(TxError::MomentExpired { moment: entry.moment, valid_until });
         }
-        if tx.max_fee < self.header.base_fee {
-            return Err(TxError::FeeBelowBase { max_fee: tx.max_fee, base_fee: self.header.base_fee });
+        let (max_fee, base_fee) = (terms.max_fee, self.header.base_fee);
+        if max_fee < base_fee {
+            return Err(TxError::FeeBelowBase { max_fee, base_fee });
         }
-        self.gas = self.gas.saturating_add(tx.gas_limit);
+        self.gas = self.gas.saturating_add(terms.gas_limit);
         if self.gas > self.header.gas_limit {
             return Err(TxError::GasOverLimit { gas: self.gas, gas_limit: self.header.gas_limit });
         }
         let id = tx_id(entry.wire);
         self.check_stamp(entry, &id)?;
-        let sender = self.sender(&signed, &id)?;
+        let sender = self.sender(&parsed, &id)?;
         self.senders
-            .after(&sender, tx.nonce, rules::cost_max(tx))
+            .after(&sender, terms.nonce, terms.cost_max())
             .map(After::take)
             .map_err(|refusal| repeated(&self.txs, &id).unwrap_or(TxError::Sender(refusal)))?;
         self.leaves.push(tx_leaf(&id, entry.moment, &entry.stamp));
         self.order.push(Ordered {
             id,
             sender,
-            nonce: tx.nonce,
+            nonce: terms.nonce,
             time: entry.stamp.time,
             tie_break: tie_break(self.chain.epoch_seed, &id),
             moment: entry.moment,
         });
-        self.txs.push(ExecutableTx::new(id, sender, tx, entry.moment));
+        self.txs.push(ExecutableTx::new(id, sender, &parsed, entry.moment));
         Ok(())
     }
 
@@ -429,10 +426,10 @@ impl Pass<'_> {
         if reached == Some(root.root) { Ok(()) } else { Err(TxError::StampPath { batch: entry.batch }) }
     }
 
-    fn sender(&self, signed: &SignedNative<'_>, id: &TxId) -> Result<Address, TxError> {
+    fn sender(&self, parsed: &ParsedTx<'_>, id: &TxId) -> Result<Address, TxError> {
         match self.verified.sender(id) {
             Some(sender) => Ok(sender),
-            None => Ok(signed.verify()?),
+            None => Ok(parsed.verify()?),
         }
     }
 }

@@ -10,7 +10,7 @@ use roko_wire::block::{Body, Header};
 use roko_wire::order::{OrderError, Ordered};
 use roko_wire::rules::TxRefusal;
 use roko_wire::stamp::SignedRoot;
-use roko_wire::tx::{ParsedTx, SignatureError, parse, tx_id};
+use roko_wire::tx::{SignatureError, parse, tx_id};
 use roko_wire::{Account, Address, ChainId, Hash32, Height, NanoMoment, TxId, ValidatorIndex};
 use ruint::aliases::U256;
 use std::cell::Cell;
@@ -161,9 +161,6 @@ fn transactions_that_may_not_be_in_the_block_are_named() {
     let value = one(with(|tx| tx.value = U256::MAX));
     assert!(matches!(value, (1, TxError::Sender(SenderRefusal::OverBalance { .. }))));
 
-    let mut ethereum = with(|_| ());
-    ethereum.wire[..2].copy_from_slice(&[1, 2]);
-    assert_eq!(one(ethereum), (1, TxError::Ethereum));
     let mut cut = with(|_| ());
     cut.wire.pop();
     assert!(matches!(one(cut), (1, TxError::Decode(_))));
@@ -211,18 +208,18 @@ fn a_moment_that_a_collision_moves_past_the_window_is_refused() {
     assert_eq!(refused, BlockError::Tx { index: 0, reason: expired });
 }
 
-fn candidate(tx: &Stamped, from: u8) -> Candidate {
-    let Ok(ParsedTx::Native(signed)) = parse(&tx.wire) else { panic!("a native transaction") };
+fn candidate(chain: &TestChain, tx: &Stamped, from: u8) -> Candidate {
+    let terms = parse(&tx.wire).unwrap().terms();
     let id = tx_id(&tx.wire);
     let order = Ordered {
         id,
         sender: user_address(from),
-        nonce: signed.tx.nonce,
+        nonce: terms.nonce,
         time: tx.time,
         tie_break: tie(&id),
         moment: NanoMoment::ZERO,
     };
-    Candidate::new(order, &signed.tx, tx.wire.len() + 200)
+    Candidate::new(order, &terms, &chain.rules, tx.wire.len() + 200)
 }
 
 fn frame(chain: &TestChain) -> BlockFrame<'_> {
@@ -259,7 +256,7 @@ fn the_selection_says_why_each_is_left_out() {
         (9, stamped(9, &native(0, 5), 1_000_090)),          // full
         (9, stamped(9, &native(1, 5), 1_000_091)),          // still full
     ];
-    let candidates: Vec<Candidate> = txs.iter().map(|(from, tx)| candidate(tx, *from)).collect();
+    let candidates: Vec<Candidate> = txs.iter().map(|(from, tx)| candidate(&chain, tx, *from)).collect();
     let selection = select(&frame(&chain), &candidates);
     let kept: Vec<usize> = selection.kept.iter().map(|(index, _)| *index).collect();
     assert_eq!(kept, [1, 6, 10]);
@@ -312,14 +309,11 @@ proptest! {
             // A sender's transactions with lower keys behind its later one, as the order's rule displaces them.
             let from = txs[txs.len() - 1].0;
             let (mut own, mut others): (Vec<_>, Vec<_>) = txs.into_iter().partition(|(sender, _)| *sender == from);
-            own.sort_by_key(|(_, tx)| match parse(&tx.wire) {
-                Ok(ParsedTx::Native(signed)) => signed.tx.nonce,
-                _ => 0,
-            });
+            own.sort_by_key(|(_, tx)| parse(&tx.wire).unwrap().terms().nonce);
             others.extend(own);
             txs = others;
         }
-        let candidates: Vec<Candidate> = txs.iter().map(|(from, tx)| candidate(tx, *from)).collect();
+        let candidates: Vec<Candidate> = txs.iter().map(|(from, tx)| candidate(&chain, tx, *from)).collect();
         let selection = select(&frame(&chain), &candidates);
         prop_assert_eq!(selection.kept.len() + selection.excluded.len(), txs.len());
         let kept: Vec<Stamped> = selection

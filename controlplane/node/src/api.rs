@@ -1,17 +1,22 @@
 //! What services ask of a node: answers from memory and from the store's read side, never from a poll thread.
 
+mod ethereum;
+mod figures;
+mod submitted;
+
 use crate::chain::Chain;
 use crate::observe::{Observer, block_info, header_info};
 use roko_execution::{Receipt, Status as Executed};
 use roko_pipeline::clock::Received;
 use roko_pipeline::inject::InjectError;
-use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
+use roko_pipeline::metrics::StageMetrics;
 use roko_ring::spsc::Gauge;
 use roko_services::api::{
     AccountInfo, BlockInfo, BlockSelector, ConsensusTime, MempoolStats, NodeApi, Outcome, Placement,
     QueueStats, Refused, RingStats, StampInfo, Status, TransactionInfo,
 };
-use roko_services::metrics::{Direction, DropCount, MessageCount, MetricsSnapshot, RegimeTime};
+use roko_services::ethereum::view::EthereumView;
+use roko_services::metrics::MetricsSnapshot;
 use roko_services::{RefusalReason, SubmitError};
 use roko_state::storage::Storage;
 use roko_state::{BlockRecord, Reader, Snapshot};
@@ -19,20 +24,18 @@ use roko_time::NodeClock;
 use roko_wire::block::{BodyEntry, BodyView, Header};
 use roko_wire::codec;
 use roko_wire::limits::TX_BYTES_MAX;
-use roko_wire::rules::cost_max;
+use roko_wire::rules::Terms;
 use roko_wire::stamp::Stamp;
-use roko_wire::tx::{ParsedTx, SignedNative, parse, tx_id};
+use roko_wire::tx::{KIND_ETHEREUM, ParsedTx, is_ethereum_envelope, parse, tx_id};
 use roko_wire::{Address, Height, TxId, ValidatorIndex};
 use ruint::aliases::U256;
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use submitted::{Submitted, Waiting};
 use tokio::sync::broadcast;
 
 /// How far ahead of a sender's next nonce a transaction may be: what the pool keeps of one sender.
 const NONCE_GAP_MAX: u64 = 64;
-/// Transactions remembered as submitted here and not yet final.
-const SUBMITTED_MAX: usize = 65_536;
 
 /// Takes a transaction into the data plane.
 pub type Inject = Box<dyn FnMut(&[u8], Received) -> Result<TxId, InjectError> + Send>;
@@ -67,12 +70,6 @@ pub struct NodeHandle<S: Storage> {
     inject: Mutex<Inject>,
     refused: Vec<AtomicU64>,
     submitted: Mutex<Submitted>,
-}
-
-#[derive(Default)]
-struct Submitted {
-    by_id: HashMap<TxId, TransactionInfo>,
-    order: VecDeque<TxId>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,18 +113,12 @@ impl<S: Storage> NodeHandle<S> {
         self.data_plane.stages.iter().find(|s| s.stage() == stage).map_or(0, |s| s.value(label))
     }
 
-    fn check(&self, raw: &[u8]) -> Result<TransactionInfo, SubmitError> {
+    fn check(&self, raw: &[u8]) -> Result<Waiting, SubmitError> {
         if raw.len() > TX_BYTES_MAX {
             return Err(SubmitError::TooLarge { bytes: raw.len() as u64, bytes_max: TX_BYTES_MAX as u64 });
         }
-        let signed = match parse(raw).map_err(|error| SubmitError::Malformed { detail: error.to_string() })? {
-            ParsedTx::Native(signed) => signed,
-            ParsedTx::Ethereum(_) => {
-                return Err(SubmitError::Unsupported {
-                    what: "Ethereum transactions yet: sign a native one".into(),
-                });
-            }
-        };
+        let parsed = read(raw)?;
+        let terms = parsed.terms();
         let reading = self.clock.now();
         let stamp = Stamp {
             time: reading.now,
@@ -135,34 +126,38 @@ impl<S: Storage> NodeHandle<S> {
             source: reading.source,
             ingress: self.own_index.unwrap_or_default(),
         };
-        self.chain.rules.tx.check(&signed.tx, &stamp)?;
+        self.chain.rules.tx.check(&terms, &stamp)?;
         let id = tx_id(raw);
-        let known = lock(&self.submitted).by_id.contains_key(&id) || self.reader.transaction(&id).is_some();
+        let known = lock(&self.submitted).contains(&id) || self.reader.transaction(&id).is_some();
         if known {
             return Err(SubmitError::Duplicate { id });
         }
-        let sender = signed.verify().map_err(|_| SubmitError::BadSignature)?;
-        self.check_account(&signed, &sender)?;
-        Ok(pending_info(id, sender, &signed))
+        let sender = parsed.verify().map_err(|_| SubmitError::BadSignature)?;
+        self.check_account(&terms, &sender)?;
+        let ethereum = matches!(parsed, ParsedTx::Ethereum(_));
+        Ok(Waiting {
+            info: pending_info(id, sender, &terms),
+            valid_until: self.chain.rules.tx.valid_until(&terms, stamp.time),
+            wire: ethereum.then(|| raw.into()),
+        })
     }
 
-    fn check_account(&self, signed: &SignedNative<'_>, sender: &Address) -> Result<(), SubmitError> {
-        let tx = &signed.tx;
+    fn check_account(&self, terms: &Terms, sender: &Address) -> Result<(), SubmitError> {
         let Some(state) = self.observer.state() else {
             return Err(SubmitError::NodeStopped { detail: "it has not started yet".into() });
         };
         let account = state.tree.get(sender).unwrap_or_default();
-        if tx.nonce < account.nonce {
-            return Err(SubmitError::StaleNonce { have: tx.nonce, need: account.nonce });
+        let (have, need) = (terms.nonce, account.nonce);
+        if have < need {
+            return Err(SubmitError::StaleNonce { have, need });
         }
-        if tx.nonce - account.nonce >= NONCE_GAP_MAX {
-            let (have, need) = (tx.nonce, account.nonce);
+        if have - need >= NONCE_GAP_MAX {
             return Err(SubmitError::NonceGap { have, need, gap_max: NONCE_GAP_MAX });
         }
-        if tx.max_fee < state.next_base_fee {
-            return Err(SubmitError::FeeTooLow { offered: tx.max_fee, base_fee: state.next_base_fee });
+        if terms.max_fee < state.next_base_fee {
+            return Err(SubmitError::FeeTooLow { offered: terms.max_fee, base_fee: state.next_base_fee });
         }
-        let cost = cost_max(tx).unwrap_or(U256::MAX);
+        let cost = terms.cost_max().unwrap_or(U256::MAX);
         if cost > account.balance {
             return Err(SubmitError::OverBalance { cost, balance: account.balance });
         }
@@ -173,7 +168,7 @@ impl<S: Storage> NodeHandle<S> {
         if let Some(detail) = self.observer.problem().filter(|_| self.observer.is_stopped()) {
             return Err(SubmitError::NodeStopped { detail });
         }
-        let info = self.check(raw)?;
+        let waiting = self.check(raw)?;
         let reading = self.clock.now();
         let received = Received {
             moment: reading.now,
@@ -192,14 +187,7 @@ impl<S: Storage> NodeHandle<S> {
                 SubmitError::TooLarge { bytes: bytes as u64, bytes_max: TX_BYTES_MAX as u64 }
             }
         })?;
-        let mut submitted = lock(&self.submitted);
-        submitted.order.push_back(id);
-        submitted.by_id.insert(id, info);
-        if submitted.order.len() > SUBMITTED_MAX
-            && let Some(oldest) = submitted.order.pop_front()
-        {
-            submitted.by_id.remove(&oldest);
-        }
+        lock(&self.submitted).insert(waiting);
         Ok(id)
     }
 
@@ -224,11 +212,9 @@ impl<S: Storage> NodeHandle<S> {
         let (_, record) = self.stored(height)?;
         let view = BodyView::access(&record.body).ok()?;
         let entry = view.entries().nth(index as usize)?;
-        let ParsedTx::Native(signed) = parse(entry.wire).ok()? else { return None };
+        let parsed = parse(entry.wire).ok()?;
         let receipt = receipts(&record.receipts).nth(index as usize)?;
-        // The sender is part of what was checked when the block was; recovering it again costs one signature check.
-        let sender = signed.verify().ok()?;
-        let mut info = pending_info(id, sender, &signed);
+        let mut info = pending_info(id, parsed.sender_once_verified().ok()?, &parsed.terms());
         info.status = Status::Final;
         info.stamp = Some(stamp_info(&entry));
         info.placement = Some(Placement { height, block: record.block_id, index, time: entry.moment });
@@ -239,89 +225,16 @@ impl<S: Storage> NodeHandle<S> {
         });
         Some(info)
     }
-
-    fn drops(&self) -> Vec<DropCount> {
-        let of_stage = |stage: &Arc<StageMetrics>| {
-            let name = stage.stage();
-            stage
-                .counters()
-                .filter(|(label, count)| *count > 0 && is_drop(name, label))
-                .map(|(label, count)| DropCount { stage: name.into(), reason: label.into(), count })
-                .collect::<Vec<_>>()
-        };
-        let mut all: Vec<DropCount> = self.data_plane.stages.iter().flat_map(of_stage).collect();
-        for (stage, reason, count) in
-            self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
-        {
-            all.push(DropCount { stage: stage.into(), reason: reason.into(), count });
-        }
-        all
-    }
-
-    fn regimes(&self) -> Vec<RegimeTime> {
-        let per_tick = self.clock.map().nanos_per_tick_q32;
-        let regimes = [Regime::CaughtUp, Regime::Processing, Regime::Backpressured, Regime::Housekeeping];
-        let mut out = Vec::new();
-        for (place, stage) in self.data_plane.stages.iter().enumerate() {
-            for regime in regimes {
-                let ticks = u128::from(stage.regime_ticks(regime));
-                let time_ns = ((ticks * u128::from(per_tick)) >> 32) as u64;
-                let name = format!("{}:{}", stage.stage(), REGIME_LABELS[regime as usize]);
-                let core = self.data_plane.cores.get(place).and_then(|(_, core)| *core).unwrap_or(0);
-                out.push(RegimeTime { core, regime: name.into(), time_ns });
-            }
-        }
-        out
-    }
-
-    fn messages(&self) -> Vec<MessageCount> {
-        let received = |label: &'static str, stage: &str, counter: &str| MessageCount {
-            direction: Direction::Received,
-            kind: label.into(),
-            count: self.stage_counter(stage, counter),
-        };
-        let sent = |label: &'static str, counter: &str| MessageCount {
-            direction: Direction::Sent,
-            kind: label.into(),
-            count: self.stage_counter("spread", counter),
-        };
-        vec![
-            received("datagram", "filter", "passed"),
-            received("transaction", "verify", "passed"),
-            sent("consensus", "frames_consensus"),
-            sent("block", "frames_block"),
-            sent("relay", "frames_relay"),
-        ]
-    }
 }
 
-/// Whether a counter says that something was dropped or refused; the others say what went on.
-fn is_drop(stage: &str, label: &str) -> bool {
-    let went_on: &[&str] = match stage {
-        "rx" => &["received", "bytes", "hardware_stamped", "passed"],
-        "filter" => &["passed"],
-        "decode" => &["passed", "admitted", "established"],
-        "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
-        "verify" => &["passed", "batches_stamped"],
-        "order" => &[
-            "inserted",
-            "replaced",
-            "drained",
-            "commands",
-            "stamped_late",
-            "pending",
-            "in_flight",
-            "pool_bytes",
-            "pool_memory_bytes",
-        ],
-        "builder" => &["built", "rebuilt", "txs", "body_bytes", "released"],
-        "spread" => {
-            &["frames_consensus", "frames_block", "frames_relay", "frames_client", "stalled", "blocks_done"]
-        }
-        "tx" => &["sent", "bytes", "retained"],
-        _ => &[],
-    };
-    !went_on.contains(&label)
+/// Reads a transaction; one of an Ethereum type that this chain has not is told from one that is broken.
+fn read(raw: &[u8]) -> Result<ParsedTx<'_>, SubmitError> {
+    if let [KIND_ETHEREUM, kind, ..] = raw
+        && !is_ethereum_envelope(*kind)
+    {
+        return Err(SubmitError::Unsupported { what: format!("Ethereum transactions of type {kind}") });
+    }
+    parse(raw).map_err(|error| SubmitError::Malformed { detail: error.to_string() })
 }
 
 fn receipts(bytes: &[u8]) -> impl Iterator<Item = Receipt> + '_ {
@@ -337,7 +250,7 @@ fn stamp_info(entry: &BodyEntry<'_>) -> StampInfo {
     }
 }
 
-fn pending_info(id: TxId, sender: Address, signed: &SignedNative<'_>) -> TransactionInfo {
+fn pending_info(id: TxId, sender: Address, terms: &Terms) -> TransactionInfo {
     TransactionInfo {
         id,
         status: Status::Pending,
@@ -345,9 +258,9 @@ fn pending_info(id: TxId, sender: Address, signed: &SignedNative<'_>) -> Transac
         placement: None,
         outcome: None,
         sender,
-        to: signed.tx.to,
-        value: signed.tx.value,
-        nonce: signed.tx.nonce,
+        to: terms.to,
+        value: terms.value,
+        nonce: terms.nonce,
     }
 }
 
@@ -360,10 +273,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
 
     fn transaction(&self, id: TxId) -> Option<TransactionInfo> {
         if let Some(placed) = self.placed(id) {
-            lock(&self.submitted).by_id.remove(&id);
+            lock(&self.submitted).remove(&id);
             return Some(placed);
         }
-        lock(&self.submitted).by_id.get(&id).cloned()
+        lock(&self.submitted).get(&id).map(|waiting| waiting.info.clone())
     }
 
     fn block(&self, selector: BlockSelector) -> Option<Arc<BlockInfo>> {
@@ -401,7 +314,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             name: (*name).into(),
             depth: gauge.depth() as u32,
             capacity: gauge.capacity() as u32,
-            drops: ring_drops(self, name),
+            drops: figures::ring_drops(self, name),
         };
         let watermark = self.observer.state().map(|state| state.watermark);
         QueueStats {
@@ -425,6 +338,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
 
     fn subscribe_final(&self) -> broadcast::Receiver<Arc<BlockInfo>> {
         self.observer.final_blocks.subscribe()
+    }
+
+    fn ethereum(&self) -> Option<&dyn EthereumView> {
+        Some(self)
     }
 
     fn metrics(&self) -> MetricsSnapshot {
@@ -453,22 +370,5 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             queues: self.queue_stats(),
             ..MetricsSnapshot::default()
         })
-    }
-}
-
-/// Items dropped because a ring was full: counted by the stage that could not push.
-fn ring_drops<S: Storage>(node: &NodeHandle<S>, ring: &str) -> u64 {
-    let of = |stage, labels: &[&str]| labels.iter().map(|label| node.stage_counter(stage, label)).sum();
-    match ring {
-        "rx_filter" => node.stage_counter("rx", "dropped_ring_full"),
-        "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
-        "open_control" => of(
-            "open",
-            &["dropped_propose", "dropped_vote", "dropped_certificate", "dropped_chunk", "dropped_pull"],
-        ),
-        "order_control" => node.stage_counter("order", "seen_dropped"),
-        "verify_spread" => node.stage_counter("verify", "dropped_spread"),
-        "spread_tx_relay" => node.stage_counter("spread", "dropped_relay"),
-        _ => 0,
     }
 }

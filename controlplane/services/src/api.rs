@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::broadcast;
 
 use crate::{
+    ethereum::view::EthereumView,
     json,
     metrics::MetricsSnapshot,
     refusal::{RefusalReason, SubmitError},
@@ -48,6 +49,11 @@ pub trait NodeApi: Send + Sync + 'static {
 
     /// Everything the metrics page shows.
     fn metrics(&self) -> MetricsSnapshot;
+
+    /// What Ethereum's clients ask beside; `None` for a node that serves no `eth_*` methods.
+    fn ethereum(&self) -> Option<&dyn EthereumView> {
+        None
+    }
 }
 
 /// How far a transaction or a block has come.

@@ -85,6 +85,8 @@ reasons! {
     NodeBusy = 16, "node_busy";
     /// The node takes no transactions until an operator acts.
     NodeStopped = 17, "node_stopped";
+    /// A legacy Ethereum transaction that names no chain (from before EIP-155).
+    NoChainId = 18, "no_chain_id";
 }
 
 /// Why a submitted transaction was not taken, with the figures and what mends it. The message is the JSON-RPC
@@ -265,6 +267,11 @@ pub enum SubmitError {
         /// Why, and what the operator has to do.
         detail: String,
     },
+    /// A legacy Ethereum transaction that names no chain (from before EIP-155).
+    #[error(
+        "the transaction names no chain, so that it is valid on every one: sign it with this chain's id (EIP-155)"
+    )]
+    NoChainId,
 }
 
 impl SubmitError {
@@ -290,6 +297,7 @@ impl SubmitError {
             SubmitError::Unsupported { .. } => RefusalReason::Unsupported,
             SubmitError::NodeBusy => RefusalReason::NodeBusy,
             SubmitError::NodeStopped { .. } => RefusalReason::NodeStopped,
+            SubmitError::NoChainId => RefusalReason::NoChainId,
         }
     }
 
@@ -304,6 +312,7 @@ impl From<TxRefusal> for SubmitError {
     fn from(refusal: TxRefusal) -> Self {
         match refusal {
             TxRefusal::WrongChain { have, want } => SubmitError::WrongChain { have, want },
+            TxRefusal::NoChainId => SubmitError::NoChainId,
             TxRefusal::Expired { valid_until, time } => SubmitError::Expired { valid_until, now: time },
             TxRefusal::NotYetValid { valid_from, time } => SubmitError::NotYetValid { valid_from, now: time },
             TxRefusal::BadWindow { window_ns, window_ns_max } => {

@@ -1,4 +1,4 @@
-//! The `temporal_*` methods: JSON-RPC 2.0 over HTTP and WebSocket on one port.
+//! The `temporal_*` methods, and the server of all methods: JSON-RPC 2.0 over HTTP and WebSocket on one port.
 //!
 //! The order of the checks: connections, body size, batch length, parameters, and only then the node. A client that
 //! reads too slowly costs a bounded number of messages ([`RpcConfig::messages_buffered_max`]), then misses blocks
@@ -24,6 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::{
     ServiceError,
     api::{AccountInfo, BlockInfo, BlockSelector, ConsensusTime, NodeApi, QueueStats, TransactionInfo},
+    ethereum::rpc::{EthereumMethods, EthereumRpcServer},
     json,
     refusal::SubmitError,
 };
@@ -207,7 +208,11 @@ impl RpcServer {
         let server =
             Server::builder().set_config(limits).build(config.listen).await.map_err(cannot_listen)?;
         let address = server.local_addr().map_err(cannot_listen)?;
-        Ok(RpcServer { handle: server.start(Methods { node }.into_rpc()), address })
+        let mut methods = Methods { node: Arc::clone(&node) }.into_rpc().remove_context();
+        if let Some(ethereum) = EthereumMethods::of(node) {
+            methods.merge(ethereum.into_rpc()).expect("no two methods share a name");
+        }
+        Ok(RpcServer { handle: server.start(methods), address })
     }
 
     /// Where it listens.

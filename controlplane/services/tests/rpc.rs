@@ -179,7 +179,8 @@ fn refused_by_themselves() -> Vec<(Vec<u8>, SubmitError)> {
         (vec![0; TX_BYTES_MAX + 1], {
             SubmitError::TooLarge { bytes: TX_BYTES_MAX as u64 + 1, bytes_max: TX_BYTES_MAX as u64 }
         }),
-        (vec![1, 0xf8], SubmitError::Unsupported { what: "Ethereum transactions".to_owned() }),
+        (vec![1, 3, 0xf8], SubmitError::Unsupported { what: "Ethereum transactions of type 3".to_owned() }),
+        (common::from_before_eip_155(), SubmitError::NoChainId),
         (forged, SubmitError::BadSignature),
         (
             signed({

@@ -33,7 +33,10 @@ fn turn_until(poll: &mut PollLoop, mut done: impl FnMut() -> bool) -> u64 {
 /// One round: transactions from the client to both validators, a block at the first, its chunks to the second.
 fn round(net: &mut Net, poll: &mut PollLoop, users: core::ops::Range<u32>, tag: u64) -> u64 {
     let txs = users.len() * 10;
-    let wires = transfers(users, 0..10);
+    // One sender in ten signs Ethereum transactions.
+    let ethereum = users.end - (users.len() / 10) as u32;
+    let wires =
+        [transfers(users.start..ethereum, 0..10), ethereum_transfers(ethereum..users.end, 0..10)].concat();
     let mut allocated = 0;
     for (number, chunk) in wires.chunks(250).enumerate() {
         let refs: Vec<&[u8]> = chunk.iter().map(Vec::as_slice).collect();

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use roko_pipeline::peer::PeerLink;
 use roko_wire::NanoMoment;
 use roko_wire::codec::Sink;
+use roko_wire::ethereum::{Envelope, EthereumTx, SignedEthereum, wire};
 use roko_wire::stamp::{Stamp, write_signed_batch};
 use roko_wire::{ValidatorIndex, nano::ClockSource};
 
@@ -179,8 +180,46 @@ fn transactions_are_refused_by_rule() {
     expect("verify", "fee_absurd", |_| changed(|tx| tx.max_fee = u128::MAX));
     expect("verify", "bad_gas", |_| changed(|tx| tx.gas_limit = 20_999));
     expect("verify", "malformed", |_| one(vec![0; 40]));
-    expect("verify", "ethereum_unsupported", |_| one(vec![1, 2, 3]));
+    expect("verify", "malformed", |_| one(vec![1, 2, 3]));
+    let ethereum = |change: fn(&mut EthereumTx<'_>)| {
+        let mut tx = ethereum_transfer(Envelope::Legacy, 0);
+        change(&mut tx);
+        one(wire(&tx.sign(&ethereum_user(0))))
+    };
+    expect("verify", "no_chain_id", |_| ethereum(|tx| tx.chain_id = None));
+    expect("verify", "wrong_chain", |_| ethereum(|tx| tx.chain_id = Some(roko_wire::ChainId(1))));
+    expect("verify", "bad_gas", |_| ethereum(|tx| tx.gas_limit = 20_999));
+    // An s in the upper half of the group order (EIP-2).
+    let high_s = {
+        let raw = ethereum_transfer(Envelope::Legacy, 0).sign(&ethereum_user(0));
+        let mut signed = SignedEthereum::parse(&raw).unwrap();
+        signed.signature[32] = 0xf0;
+        let mut altered = Vec::new();
+        signed.write(&mut altered);
+        wire(&altered)
+    };
+    expect("verify", "bad_signature", |_| one(high_s));
+
     expect("verify", "malformed_message", |_| client_frame(&[1, 3, 0]));
+}
+
+#[test]
+fn ethereum_transactions_of_every_envelope_are_pooled_once() {
+    let mut node = Lone::new();
+    let link = link(2, 0);
+    let mut sealer = sealer(&link);
+    let wires = ethereum_transfers(0..1, 0..4);
+    for _ in 0..2 {
+        let frame = sealed(&mut sealer, &link.addresses, &submit_message(&wires));
+        node.send_raw(&[frame]);
+        node.settle();
+    }
+    assert_eq!((node.count("verify", "passed"), node.count("verify", "duplicate")), (4, 4));
+    assert_eq!(node.count("order", "inserted"), 4);
+    let sender = node.control.seen.pop().expect("the pooled transaction is reported").sender;
+    let point = ethereum_user(0).verifying_key().to_sec1_point(false);
+    let key = point.as_bytes()[1..].try_into().expect("x and y");
+    assert_eq!(sender, roko_wire::account::address_of_secp256k1(key));
 }
 
 #[test]

@@ -35,6 +35,22 @@ pub enum DecodeError {
         /// What it holds.
         value: u64,
     },
+    /// A field of an RLP list is not in its one shortest form.
+    #[error("{field} is not in RLP's shortest form: no leading zeros, lengths as short as they can be")]
+    NotCanonical {
+        /// The field being read.
+        field: &'static str,
+    },
+    /// An integer of an RLP list takes more bytes than its type has.
+    #[error("{field} takes {bytes} bytes, above its {bytes_max}")]
+    TooWide {
+        /// The field being read.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The most it may have.
+        bytes_max: usize,
+    },
 }
 
 /// Reads canonical fields from a slice; every read is bounds-checked and names its field in the error.

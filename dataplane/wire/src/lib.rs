@@ -12,8 +12,8 @@
 //!
 //! 1. [`net`] and [`frame`]: Ethernet, IP and UDP, then our header, the sealed message and its tag.
 //! 2. [`message`]: what a frame seals. It borrows from the frame; nothing is copied.
-//! 3. [`tx`], [`rules`] and [`stamp`]: a transaction, what it is checked for before any account is read, and when
-//!    it reached a validator.
+//! 3. [`tx`], [`ethereum`] (in [`rlp`]), [`rules`] and [`stamp`]: a transaction, what it is checked for before any
+//!    account is read, and when it reached a validator.
 //! 4. [`order`] and [`block`]: how stamps become unique moments, and the header and body that hold them.
 //! 5. [`chunk`] and [`merkle`]: how a body travels, and how a piece proves where it belongs.
 //! 6. [`vote`]: ballots, certificates, and what their signatures cover.
@@ -31,6 +31,7 @@ pub mod block;
 pub mod chunk;
 pub mod clock;
 pub mod codec;
+pub mod ethereum;
 pub mod frame;
 pub mod genesis;
 pub mod ids;
@@ -40,6 +41,7 @@ pub mod message;
 pub mod nano;
 pub mod net;
 pub mod order;
+pub mod rlp;
 pub mod rules;
 pub mod stamp;
 pub mod tx;

@@ -10,7 +10,7 @@ use roko_execution::validity::Verified;
 use roko_wire::account::address_of_ed25519;
 use roko_wire::block::BodyView;
 use roko_wire::stamp::{ROOT_SIGNING_BYTES, SignedRoot};
-use roko_wire::tx::{Ed25519Check, ParsedTx, SignedNative, parse, tx_id};
+use roko_wire::tx::{Ed25519Check, ParsedTx, parse, tx_id};
 use roko_wire::{Address, TxId};
 use std::collections::{HashMap, HashSet};
 
@@ -65,11 +65,10 @@ impl<'a> FirstHand<'a> {
 
     /// Those that the data plane has not seen.
     fn check_txs<'w>(&mut self, wires: impl Iterator<Item = &'w [u8]>) {
-        let signed: Vec<(TxId, SignedNative<'w>)> = wires
+        let signed: Vec<(TxId, ParsedTx<'w>)> = wires
             .filter_map(|wire| {
-                let ParsedTx::Native(signed) = parse(wire).ok()? else { return None };
-                let id = tx_id(wire);
-                self.seen.get(&id).is_none().then_some((id, signed))
+                let (id, parsed) = (tx_id(wire), parse(wire).ok()?);
+                self.seen.get(&id).is_none().then_some((id, parsed))
             })
             .collect();
         let signed: Vec<(TxId, Ed25519Check<'_>)> =

@@ -7,7 +7,7 @@ use super::plane::{DrainRequest, Plane, PoolCommand, Target};
 use super::validate::{TreeView, check, execute};
 use roko_consensus::{Event, ProposalRequest, Verdict, VerifiedCertificate, justification_hash};
 use roko_execution::selection::{BlockFrame, Exclusion, Selection};
-use roko_execution::{Candidate, SenderRefusal, select};
+use roko_execution::{BlockRules, Candidate, SenderRefusal, select};
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::spread::SpreadBlock;
 use roko_ring::mempool::Ended;
@@ -15,7 +15,7 @@ use roko_wire::block::{BodyView, Header};
 use roko_wire::chunk::sign_proposal;
 use roko_wire::nano::ClockState;
 use roko_wire::order::Ordered;
-use roko_wire::tx::{ParsedTx, parse};
+use roko_wire::tx::parse;
 use roko_wire::{BlockId, Hash32, NanoMoment};
 use std::sync::Arc;
 
@@ -96,8 +96,9 @@ impl<P: Plane> Replica<P> {
             base_fee: parent.next_base_fee,
             body_bytes_empty: BODY_BYTES_EMPTY,
         };
-        let candidates: Vec<Candidate> =
-            (0..buffer.candidates().len()).filter_map(|place| candidate(buffer, place)).collect();
+        let candidates: Vec<Candidate> = (0..buffer.candidates().len())
+            .filter_map(|place| candidate(&self.chain.rules, buffer, place))
+            .collect();
         select(&frame, &candidates)
     }
 
@@ -216,10 +217,10 @@ impl<P: Plane> Replica<P> {
 }
 
 /// A drained candidate as the selection sees it; every one was parsed before it got into the pool.
-fn candidate(buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
+fn candidate(rules: &BlockRules, buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
     let drained = &buffer.candidates()[place];
     let wire = buffer.wire(place);
-    let Ok(ParsedTx::Native(signed)) = parse(wire) else { return None };
+    let terms = parse(wire).ok()?.terms();
     let order = Ordered {
         id: drained.id,
         sender: drained.sender,
@@ -228,5 +229,5 @@ fn candidate(buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
         tie_break: drained.tie_break,
         moment: drained.time,
     };
-    Some(Candidate::new(order, &signed.tx, wire.len() + BODY_BYTES_PER_TX))
+    Some(Candidate::new(order, &terms, rules, wire.len() + BODY_BYTES_PER_TX))
 }

@@ -11,6 +11,7 @@ use roko_services::{
         AccountInfo, BlockInfo, BlockSelector, ConsensusTime, MempoolStats, Outcome, Placement, QueueStats,
         Refused, RingStats, StampInfo, Status, TransactionInfo,
     },
+    ethereum::view::{BlockFees, EthereumView, ExecutedDetail, TransactionDetail},
     metrics::{Direction, DropCount, DurationSummary, MessageCount, RegimeTime},
 };
 use roko_wire::{
@@ -19,9 +20,9 @@ use roko_wire::{
     limits::TX_BYTES_MAX,
     merkle,
     nano::{ClockReading, ClockSource, ClockState},
-    rules::{TRANSFER_GAS, TxRules, cost_max},
+    rules::{TRANSFER_GAS, TxRules},
     stamp::Stamp,
-    tx::{self, ParsedTx},
+    tx,
 };
 use ruint::aliases::U256;
 use tokio::sync::broadcast;
@@ -46,6 +47,7 @@ struct Inner {
     clock: ClockReading,
     accounts: HashMap<Address, (U256, u64)>,
     transactions: HashMap<TxId, (TransactionInfo, U256)>,
+    wires: HashMap<TxId, Vec<u8>>,
     inbox: VecDeque<TxId>,
     pool: Vec<TxId>,
     blocks: Vec<Arc<BlockInfo>>,
@@ -68,6 +70,7 @@ impl LedgerOfOne {
             clock,
             accounts,
             transactions: HashMap::new(),
+            wires: HashMap::new(),
             inbox: VecDeque::new(),
             pool: Vec::new(),
             blocks: Vec::new(),
@@ -144,24 +147,27 @@ impl Inner {
         if raw.len() > TX_BYTES_MAX {
             return Err(SubmitError::TooLarge { bytes: raw.len() as u64, bytes_max: TX_BYTES_MAX as u64 });
         }
+        if let [tx::KIND_ETHEREUM, kind, ..] = raw
+            && !tx::is_ethereum_envelope(*kind)
+        {
+            return Err(SubmitError::Unsupported { what: format!("Ethereum transactions of type {kind}") });
+        }
         let parsed = tx::parse(raw).map_err(|error| SubmitError::Malformed { detail: error.to_string() })?;
-        let ParsedTx::Native(signed) = parsed else {
-            return Err(SubmitError::Unsupported { what: "Ethereum transactions".to_owned() });
-        };
+        let terms = parsed.terms();
         let id = tx::tx_id(raw);
         let ClockReading { now, error_bound_ns, source, .. } = self.clock;
         let stamp = Stamp { time: now, bound_ns: error_bound_ns, source, ingress: ValidatorIndex(0) };
         let rules = TxRules { chain_id: CHAIN, window_ns_max: WINDOW_NS_MAX, gas_max: BLOCK_GAS };
-        rules.check(&signed.tx, &stamp)?;
-        if signed.tx.max_fee < BASE_FEE {
-            return Err(SubmitError::FeeTooLow { offered: signed.tx.max_fee, base_fee: BASE_FEE });
+        rules.check(&terms, &stamp)?;
+        if terms.max_fee < BASE_FEE {
+            return Err(SubmitError::FeeTooLow { offered: terms.max_fee, base_fee: BASE_FEE });
         }
         if self.transactions.contains_key(&id) {
             return Err(SubmitError::Duplicate { id });
         }
-        let sender = signed.verify().map_err(|_| SubmitError::BadSignature)?;
-        let cost = cost_max(&signed.tx).unwrap_or(U256::MAX);
-        self.check_account(sender, signed.tx.nonce, cost)?;
+        let sender = parsed.verify().map_err(|_| SubmitError::BadSignature)?;
+        let cost = terms.cost_max().unwrap_or(U256::MAX);
+        self.check_account(sender, terms.nonce, cost)?;
         if self.pool.len() + self.inbox.len() >= POOL_CAPACITY {
             return Err(SubmitError::PoolFull { capacity: POOL_CAPACITY as u32 });
         }
@@ -176,9 +182,9 @@ impl Inner {
             placement: None,
             outcome: None,
             sender,
-            to: signed.tx.to,
-            value: signed.tx.value,
-            nonce: signed.tx.nonce,
+            to: terms.to,
+            value: terms.value,
+            nonce: terms.nonce,
         };
         Ok((info, cost))
     }
@@ -299,6 +305,64 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn detail(&self, id: &TxId) -> Option<TransactionDetail> {
+        let (info, _) = self.transactions.get(id)?;
+        let executed =
+            info.placement.as_ref().zip(info.outcome.as_ref()).map(|(place, outcome)| ExecutedDetail {
+                height: place.height,
+                block: place.block,
+                index: place.index,
+                moment: place.time,
+                success: outcome.success,
+                gas_used: outcome.gas_used,
+                gas_used_so_far: outcome.gas_used * u64::from(place.index + 1),
+                fee_per_gas: BASE_FEE,
+            });
+        Some(TransactionDetail { id: *id, wire: self.wires.get(id)?.clone(), sender: info.sender, executed })
+    }
+}
+
+impl EthereumView for LedgerOfOne {
+    fn chain_id(&self) -> ChainId {
+        CHAIN
+    }
+
+    fn next_base_fee(&self) -> u128 {
+        BASE_FEE
+    }
+
+    fn pending_nonce(&self, sender: Address) -> u64 {
+        let inner = self.inner();
+        let next = inner.accounts.get(&sender).map_or(0, |(_, nonce)| *nonce);
+        let waits = |nonce: &u64| {
+            let mut waiting = inner.inbox.iter().chain(&inner.pool).map(|id| &inner.transactions[id].0);
+            waiting.any(|info| info.sender == sender && info.nonce == *nonce)
+        };
+        next + (next..).take_while(waits).count() as u64
+    }
+
+    fn proposer_account(&self, _: ValidatorIndex) -> Address {
+        Address([0xfe; 20])
+    }
+
+    fn transaction_detail(&self, id: TxId) -> Option<TransactionDetail> {
+        self.inner().detail(&id)
+    }
+
+    fn block_details(&self, height: Height) -> Option<Vec<TransactionDetail>> {
+        let inner = self.inner();
+        inner.blocks.get(height.0 as usize)?.transactions.iter().map(|id| inner.detail(id)).collect()
+    }
+
+    fn block_fees(&self, height: Height) -> Option<BlockFees> {
+        let inner = self.inner();
+        let block = inner.blocks.get(height.0 as usize)?;
+        let tips = block.transactions.iter().map(|_| (TRANSFER_GAS, u128::from(height.0))).collect();
+        Some(BlockFees { base_fee: BASE_FEE, gas_used: block.gas_used?, gas_limit: BLOCK_GAS, tips })
+    }
+}
+
 impl NodeApi for LedgerOfOne {
     fn submit(&self, raw: Vec<u8>) -> Result<TxId, SubmitError> {
         let mut inner = self.inner();
@@ -306,6 +370,7 @@ impl NodeApi for LedgerOfOne {
             Ok((info, cost)) => {
                 let id = info.id;
                 inner.inbox.push_back(id);
+                inner.wires.insert(id, raw);
                 inner.transactions.insert(id, (info, cost));
                 Ok(id)
             }
@@ -350,6 +415,10 @@ impl NodeApi for LedgerOfOne {
             Some(final_blocks) => final_blocks.subscribe(),
             None => broadcast::channel(1).1,
         }
+    }
+
+    fn ethereum(&self) -> Option<&dyn EthereumView> {
+        Some(self)
     }
 
     fn metrics(&self) -> MetricsSnapshot {

@@ -9,7 +9,12 @@ pub use ledger::{
 };
 
 use ed25519_zebra::{SigningKey, VerificationKey};
-use roko_wire::{Address, NanoMoment, account::address_of_ed25519, tx::NativeTx};
+use roko_wire::{
+    Address, NanoMoment,
+    account::{address_of_ed25519, address_of_secp256k1},
+    ethereum::{Envelope, EthereumTx, wire},
+    tx::NativeTx,
+};
 use ruint::aliases::U256;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,6 +49,41 @@ pub fn transfer(nonce: u64, to: Address, value: u64) -> NativeTx<'static> {
         access_items: 0,
         access_keys: 0,
     }
+}
+
+/// A secp256k1 key made of one repeated byte, as Ethereum's wallets hold them.
+pub fn ethereum_key(byte: u8) -> k256::ecdsa::SigningKey {
+    k256::ecdsa::SigningKey::from_slice(&[byte; 32]).unwrap()
+}
+
+/// The account of an Ethereum key.
+pub fn ethereum_address(key: &k256::ecdsa::SigningKey) -> Address {
+    let point = key.verifying_key().to_sec1_point(false);
+    address_of_secp256k1(point.as_bytes()[1..].try_into().unwrap())
+}
+
+/// An Ethereum transfer of `value` that the ledger takes.
+pub fn ethereum_transfer(envelope: Envelope, nonce: u64, to: Address, value: u64) -> EthereumTx<'static> {
+    EthereumTx {
+        envelope,
+        chain_id: Some(CHAIN),
+        nonce,
+        gas_limit: 21_000,
+        max_fee: 2 * BASE_FEE,
+        max_priority_fee: if envelope == Envelope::DynamicFee { 1 } else { 2 * BASE_FEE },
+        value: U256::from(value),
+        to: Some(to),
+        input: &[],
+        access_list: &[],
+        access_items: 0,
+        access_keys: 0,
+    }
+}
+
+/// Wire bytes of a legacy transaction that names no chain.
+pub fn from_before_eip_155() -> Vec<u8> {
+    let tx = EthereumTx { chain_id: None, ..ethereum_transfer(Envelope::Legacy, 0, Address([2; 20]), 1) };
+    wire(&tx.sign(&ethereum_key(1)))
 }
 
 /// The `raw` of `temporal_sendTransaction`.

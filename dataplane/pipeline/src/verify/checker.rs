@@ -9,7 +9,7 @@ use crate::link::Span;
 use roko_wire::account::address_of_ed25519;
 use roko_wire::rules::{TxRefusal, TxRules};
 use roko_wire::stamp::Stamp;
-use roko_wire::tx::{self, ParsedTx};
+use roko_wire::tx;
 use roko_wire::{Address, TxId};
 
 /// See the module.
@@ -34,11 +34,11 @@ impl Checker {
         id: TxId,
         stamp: &Stamp,
     ) -> Result<Admitted, VerifyCounter> {
-        let ParsedTx::Native(signed) = tx::parse(wire).map_err(|_| VerifyCounter::Malformed)? else {
-            return Err(VerifyCounter::EthereumUnsupported);
-        };
-        self.rules.check(&signed.tx, stamp).map_err(|refusal| match refusal {
+        let parsed = tx::parse(wire).map_err(|_| VerifyCounter::Malformed)?;
+        let terms = parsed.terms();
+        self.rules.check(&terms, stamp).map_err(|refusal| match refusal {
             TxRefusal::WrongChain { .. } => VerifyCounter::WrongChain,
+            TxRefusal::NoChainId => VerifyCounter::NoChainId,
             TxRefusal::Expired { .. } => VerifyCounter::Expired,
             TxRefusal::NotYetValid { .. } => VerifyCounter::NotYetValid,
             TxRefusal::BadWindow { .. } => VerifyCounter::BadWindow,
@@ -48,17 +48,17 @@ impl Checker {
         if self.recent.contains(&id, stamp.time) {
             return Err(VerifyCounter::Duplicate);
         }
-        let (check, sender) = match signed.ed25519_check() {
+        let (check, sender) = match parsed.ed25519_check() {
             Some(check) => (Some(self.signatures.add(&check)), Address::ZERO),
-            None => (None, signed.verify().map_err(|_| VerifyCounter::BadSignature)?),
+            None => (None, parsed.verify().map_err(|_| VerifyCounter::BadSignature)?),
         };
         let checked = Checked {
             id,
             sender,
-            nonce: signed.tx.nonce,
-            gas_limit: signed.tx.gas_limit,
-            max_fee: signed.tx.max_fee,
-            valid_until: signed.tx.valid_until,
+            nonce: terms.nonce,
+            gas_limit: terms.gas_limit,
+            max_fee: terms.max_fee,
+            valid_until: self.rules.valid_until(&terms, stamp.time),
         };
         Ok(Admitted { index, wire: Span::new(at, wire.len()), stamp: *stamp, checked, check })
     }

@@ -45,10 +45,10 @@ crate::counters!(
         MalformedMessage = "malformed_message",
         /// Transactions that cannot be read.
         Malformed = "malformed",
-        /// Ethereum transactions, which are not carried yet.
-        EthereumUnsupported = "ethereum_unsupported",
         /// For another chain.
         WrongChain = "wrong_chain",
+        /// Legacy Ethereum transactions that name no chain (from before EIP-155).
+        NoChainId = "no_chain_id",
         /// Window over.
         Expired = "expired",
         /// Window not begun.

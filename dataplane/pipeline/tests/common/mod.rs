@@ -19,6 +19,7 @@ use roko_pipeline::switch::Switch;
 use roko_pipeline::verify::VerifyConfig;
 use roko_ring::seqlock::{PageWriter, page};
 use roko_wire::clock::ClockMap;
+use roko_wire::ethereum::{Envelope, EthereumTx, wire};
 use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::net::{Addresses, Mac};
 use roko_wire::rules::TxRules;
@@ -267,6 +268,42 @@ pub fn transfers(users: core::ops::Range<u32>, nonces: core::ops::Range<u64>) ->
             nonces.clone().map(move |nonce| transfer(nonce).sign_ed25519(&key))
         })
         .collect()
+}
+
+/// An Ethereum transfer that the rules let through.
+pub fn ethereum_transfer(envelope: Envelope, nonce: u64) -> EthereumTx<'static> {
+    EthereumTx {
+        envelope,
+        chain_id: Some(CHAIN),
+        nonce,
+        gas_limit: 21_000,
+        max_fee: 1_000_000_000,
+        max_priority_fee: 1_000_000_000,
+        value: ruint::aliases::U256::from(1),
+        to: Some(Address([9; 20])),
+        input: &[],
+        access_list: &[],
+        access_items: 0,
+        access_keys: 0,
+    }
+}
+
+/// Wire bytes of signed Ethereum transfers of every envelope: as [`transfers`].
+pub fn ethereum_transfers(users: core::ops::Range<u32>, nonces: core::ops::Range<u64>) -> Vec<Vec<u8>> {
+    const ENVELOPES: [Envelope; 3] = [Envelope::Legacy, Envelope::AccessList, Envelope::DynamicFee];
+    users
+        .flat_map(|number| {
+            let key = ethereum_user(number);
+            let signed = move |nonce| ethereum_transfer(ENVELOPES[(nonce % 3) as usize], nonce).sign(&key);
+            nonces.clone().map(move |nonce| wire(&signed(nonce)))
+        })
+        .collect()
+}
+
+pub fn ethereum_user(number: u32) -> k256::ecdsa::SigningKey {
+    let mut secret = [0x33; 32];
+    secret[..4].copy_from_slice(&number.to_le_bytes());
+    k256::ecdsa::SigningKey::from_slice(&secret).expect("a number below the group's order")
 }
 
 pub fn submit_message(wires: &[Vec<u8>]) -> Vec<u8> {

@@ -116,12 +116,29 @@ pub(crate) fn tx(wire: &[u8]) {
             }
             assert_eq!(written, wire, "a transaction has one encoding");
             assert_eq!(native.verify(), native.verify());
-            let _ = roko_wire::rules::cost_max(&native.tx);
-            assert!(roko_wire::rules::intrinsic_gas(&native.tx) >= 21_000);
+            let terms = native.tx.terms();
+            let _ = terms.cost_max();
+            assert!(terms.intrinsic_gas >= 21_000 && terms.chain_id.is_some() && terms.window.is_some());
         }
-        Ok(ParsedTx::Ethereum(raw)) => {
-            assert_eq!((raw, wire[0]), (&wire[1..], tx::KIND_ETHEREUM));
-            assert!(tx::parse(raw).is_err() || tx::tx_id(raw) != id, "two transactions share an id");
+        Ok(ParsedTx::Ethereum(ethereum)) => {
+            assert_eq!((ethereum.raw, wire[0]), (&wire[1..], tx::KIND_ETHEREUM));
+            let mut written = Vec::new();
+            ethereum.write(&mut written);
+            assert_eq!(written, wire[1..], "an Ethereum transaction has one encoding");
+            assert!(
+                tx::parse(&wire[1..]).is_err() || tx::tx_id(&wire[1..]) != id,
+                "two transactions share an id"
+            );
+            assert_eq!(ethereum.verify(), ethereum.verify());
+            let items: Vec<_> = ethereum.tx.items().collect();
+            assert_eq!(items.len(), usize::from(ethereum.tx.access_items));
+            assert_eq!(
+                items.iter().map(|item| item.keys().len()).sum::<usize>(),
+                ethereum.tx.access_keys as usize
+            );
+            let terms = ethereum.tx.terms();
+            let _ = terms.cost_max();
+            assert!(terms.intrinsic_gas >= 21_000 && terms.window.is_none());
         }
         Err(_) => {}
     }

@@ -5,6 +5,7 @@
 mod samples;
 
 mod bodies;
+mod ethereum;
 mod ethernet;
 mod layouts;
 mod ordering;

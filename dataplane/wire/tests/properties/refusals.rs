@@ -3,7 +3,7 @@
 use crate::samples::{CHAIN, MOMENT, access_list, creation, stamp, transfer};
 use roko_wire::ids::ChainId;
 use roko_wire::nano::NanoMoment;
-use roko_wire::rules::{FEE_ABSURD, TRANSFER_GAS, TxRefusal, TxRules, cost_max, intrinsic_gas};
+use roko_wire::rules::{FEE_ABSURD, TRANSFER_GAS, TxRefusal, TxRules, intrinsic_gas};
 use roko_wire::stamp::Stamp;
 use roko_wire::tx::NativeTx;
 use ruint::aliases::U256;
@@ -11,7 +11,7 @@ use ruint::aliases::U256;
 const RULES: TxRules = TxRules { chain_id: CHAIN, window_ns_max: 61_000_000_000, gas_max: 30_000_000 };
 
 fn check(tx: &NativeTx<'_>) -> Result<(), TxRefusal> {
-    RULES.check(tx, &stamp())
+    RULES.check(&tx.terms(), &stamp())
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_bound_counts_against_the_sender_on_both_sides() {
     let valid_from = valid_from.saturating_add(1);
     assert_eq!(check(&NativeTx { valid_from, ..tx }), Err(TxRefusal::NotYetValid { valid_from, time }));
     let exact = NativeTx { valid_from: time, valid_until: time, ..tx };
-    assert_eq!(RULES.check(&exact, &Stamp { bound_ns: 0, ..stamp() }), Ok(()));
+    assert_eq!(RULES.check(&exact.terms(), &Stamp { bound_ns: 0, ..stamp() }), Ok(()));
     assert!(check(&exact).is_err());
 }
 
@@ -57,7 +57,8 @@ fn the_bound_counts_against_the_sender_on_both_sides() {
 fn stamps_at_the_ends_of_time_do_not_wrap() {
     let (valid_from, valid_until) = (NanoMoment::ZERO, NanoMoment(5));
     let tx = NativeTx { valid_from, valid_until, ..transfer() };
-    let at = |time, bound_ns| RULES.check(&tx, &Stamp { time: NanoMoment(time), bound_ns, ..stamp() });
+    let at =
+        |time, bound_ns| RULES.check(&tx.terms(), &Stamp { time: NanoMoment(time), bound_ns, ..stamp() });
     assert_eq!(at(2, 3), Ok(()));
     assert!(matches!(at(2, 4), Err(TxRefusal::Expired { .. })));
     assert!(matches!(at(u128::MAX, u64::MAX), Err(TxRefusal::Expired { .. })));
@@ -99,7 +100,7 @@ fn intrinsic_gas_is_ethereums() {
 fn the_highest_cost_is_checked_arithmetic() {
     let tx = NativeTx { value: U256::ZERO, max_fee: u128::MAX, gas_limit: u64::MAX, ..transfer() };
     let gas = U256::from(u128::MAX) * U256::from(u64::MAX);
-    assert_eq!(cost_max(&tx), Some(gas));
-    assert_eq!(cost_max(&NativeTx { value: U256::MAX - gas, ..tx }), Some(U256::MAX));
-    assert_eq!(cost_max(&NativeTx { value: U256::MAX - gas + U256::from(1), ..tx }), None);
+    assert_eq!(tx.terms().cost_max(), Some(gas));
+    assert_eq!((NativeTx { value: U256::MAX - gas, ..tx }).terms().cost_max(), Some(U256::MAX));
+    assert_eq!((NativeTx { value: U256::MAX - gas + U256::from(1), ..tx }).terms().cost_max(), None);
 }

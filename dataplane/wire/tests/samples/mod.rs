@@ -3,6 +3,7 @@
 
 use ed25519_zebra::{SigningKey, VerificationKey};
 use roko_wire::block::{Body, BodyBatch, BodyTx, Header};
+use roko_wire::ethereum::{Envelope, EthereumTx};
 use roko_wire::ids::{Address, BlockId, ChainId, Epoch, Hash32, Height, ValidatorIndex, View};
 use roko_wire::merkle::Tree;
 use roko_wire::nano::{ClockSource, NanoMoment};
@@ -102,6 +103,33 @@ pub(crate) fn creation(access_list: &[u8]) -> NativeTx<'_> {
         access_keys: 2,
         ..transfer()
     }
+}
+
+/// An Ethereum transfer of 1 ROKO.
+pub(crate) fn ethereum_transfer(envelope: Envelope) -> EthereumTx<'static> {
+    EthereumTx {
+        envelope,
+        chain_id: Some(CHAIN),
+        nonce: 7,
+        gas_limit: 40_000,
+        max_fee: 2_000_000_000,
+        max_priority_fee: if envelope == Envelope::DynamicFee { 1_000_000 } else { 2_000_000_000 },
+        value: U256::from(1_000_000_000_000_000_000u64),
+        to: Some(Address(counting(0xa0))),
+        input: &[],
+        access_list: &[],
+        access_items: 0,
+        access_keys: 0,
+    }
+}
+
+/// An Ethereum access list of two items: one with two keys, one with none; in RLP.
+pub(crate) fn ethereum_access_list() -> Vec<u8> {
+    let items = [
+        (Address(counting(0x10)), vec![counting(0x20), counting(0x40)]),
+        (Address(counting(0x60)), Vec::new()),
+    ];
+    roko_wire::ethereum::access_list(&items)
 }
 
 /// A stamp of the validator with index 2.

@@ -44,6 +44,21 @@ fn the_transactions_are_signed_by_their_keys() {
 }
 
 #[test]
+fn the_ethereum_transactions_are_signed_by_their_key() {
+    for (name, type_byte, items) in
+        [("ethereum", 0, 0), ("ethereum_access_list", 1, 2), ("ethereum_dynamic_fee", 2, 0)]
+    {
+        let wire = stored("transaction", name);
+        let ParsedTx::Ethereum(signed) = tx::parse(&wire).expect(name) else {
+            panic!("{name} is not native")
+        };
+        assert_eq!((signed.tx.envelope.type_byte(), signed.tx.access_items), (type_byte, items));
+        assert_eq!(signed.verify().expect(name).0[..], stored("keys", "secp256k1_address"));
+        assert_eq!(tx::tx_id(&wire).0[..], stored("transaction", &format!("{name}_id")));
+    }
+}
+
+#[test]
 fn the_batch_and_the_body_prove_their_stamps() {
     let bytes = stored("stamp", "batch");
     let Message::Batch(batch) = Message::read(&bytes).expect("a batch") else { panic!("a batch") };

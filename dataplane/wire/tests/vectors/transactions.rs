@@ -3,6 +3,7 @@
 use super::Vector;
 use crate::samples::*;
 use roko_wire::account::{address_of_ed25519, address_of_secp256k1};
+use roko_wire::ethereum::{Envelope, wire};
 use roko_wire::ids::Hash32;
 use roko_wire::message::write_submit;
 use roko_wire::tx::{KIND_ETHEREUM, tie_break, tx_id};
@@ -32,6 +33,39 @@ pub(crate) fn ethereum() -> Vec<u8> {
     wire
 }
 
+/// Wire bytes of a transfer of type 1, with an access list, or of type 2.
+fn typed(envelope: Envelope) -> Vec<u8> {
+    let list = ethereum_access_list();
+    let mut tx = ethereum_transfer(envelope);
+    if envelope == Envelope::AccessList {
+        (tx.access_list, tx.access_items, tx.access_keys) = (&list, 2, 2);
+    }
+    wire(&tx.sign(&secp_sender()))
+}
+
+/// The vectors of types 1 and 2 with their inputs, each followed by its id.
+fn typed_vectors() -> Vec<Vector> {
+    let one = |name: &str, envelope| {
+        let (tx, wire) = (ethereum_transfer(envelope), typed(envelope));
+        let mut vector = Vector::new(name, &wire)
+            .from("secret", SECP_SECRET)
+            .from("chain_id", CHAIN)
+            .from("nonce", tx.nonce)
+            .from("gas_limit", tx.gas_limit)
+            .from("max_fee", tx.max_fee)
+            .from("max_priority_fee", tx.max_priority_fee)
+            .from("value", tx.value)
+            .from("to", tx.to.expect("a transfer has a recipient"));
+        if envelope == Envelope::AccessList {
+            vector = vector.from("access_list", hex::encode(ethereum_access_list()));
+        }
+        let id = Vector::new(&format!("{name}_id"), tx_id(&wire));
+        [vector, id.from("transaction", format!("transaction/{name}"))]
+    };
+    [one("ethereum_access_list", Envelope::AccessList), one("ethereum_dynamic_fee", Envelope::DynamicFee)]
+        .concat()
+}
+
 pub(crate) fn vectors() -> Vec<Vector> {
     let ed25519 = transfer().sign_ed25519(&sender());
     let secp256k1 = transfer().sign_secp256k1(&secp_sender());
@@ -54,7 +88,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
             .from("to", tx.to.expect("a transfer has a recipient"))
     };
     let seed = Hash32(counting(0x70));
-    vec![
+    let mut vectors = vec![
         transfer(Vector::new("ed25519", &ed25519)).from("secret", SENDER_SECRET),
         Vector::new("ed25519_id", id).from("transaction", "transaction/ed25519"),
         transfer(Vector::new("secp256k1", &secp256k1)).from("secret", SECP_SECRET),
@@ -74,5 +108,7 @@ pub(crate) fn vectors() -> Vec<Vector> {
         Vector::new("tie_break", tie_break(&seed, &id).to_le_bytes())
             .from("seed", seed)
             .from("id", "transaction/ed25519_id"),
-    ]
+    ];
+    vectors.extend(typed_vectors());
+    vectors
 }

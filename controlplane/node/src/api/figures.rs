@@ -1,0 +1,109 @@
+//! Figures for the metrics page and the queue statistics: drops, messages, and how the stages' time was spent.
+
+use super::NodeHandle;
+use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
+use roko_services::metrics::{Direction, DropCount, MessageCount, RegimeTime};
+use roko_state::storage::Storage;
+use std::sync::Arc;
+
+impl<S: Storage> NodeHandle<S> {
+    pub(super) fn drops(&self) -> Vec<DropCount> {
+        let of_stage = |stage: &Arc<StageMetrics>| {
+            let name = stage.stage();
+            stage
+                .counters()
+                .filter(|(label, count)| *count > 0 && is_drop(name, label))
+                .map(|(label, count)| DropCount { stage: name.into(), reason: label.into(), count })
+                .collect::<Vec<_>>()
+        };
+        let mut all: Vec<DropCount> = self.data_plane.stages.iter().flat_map(of_stage).collect();
+        for (stage, reason, count) in
+            self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
+        {
+            all.push(DropCount { stage: stage.into(), reason: reason.into(), count });
+        }
+        all
+    }
+
+    pub(super) fn regimes(&self) -> Vec<RegimeTime> {
+        let per_tick = self.clock.map().nanos_per_tick_q32;
+        let regimes = [Regime::CaughtUp, Regime::Processing, Regime::Backpressured, Regime::Housekeeping];
+        let mut out = Vec::new();
+        for (place, stage) in self.data_plane.stages.iter().enumerate() {
+            for regime in regimes {
+                let ticks = u128::from(stage.regime_ticks(regime));
+                let time_ns = ((ticks * u128::from(per_tick)) >> 32) as u64;
+                let name = format!("{}:{}", stage.stage(), REGIME_LABELS[regime as usize]);
+                let core = self.data_plane.cores.get(place).and_then(|(_, core)| *core).unwrap_or(0);
+                out.push(RegimeTime { core, regime: name.into(), time_ns });
+            }
+        }
+        out
+    }
+
+    pub(super) fn messages(&self) -> Vec<MessageCount> {
+        let received = |label: &'static str, stage: &str, counter: &str| MessageCount {
+            direction: Direction::Received,
+            kind: label.into(),
+            count: self.stage_counter(stage, counter),
+        };
+        let sent = |label: &'static str, counter: &str| MessageCount {
+            direction: Direction::Sent,
+            kind: label.into(),
+            count: self.stage_counter("spread", counter),
+        };
+        vec![
+            received("datagram", "filter", "passed"),
+            received("transaction", "verify", "passed"),
+            sent("consensus", "frames_consensus"),
+            sent("block", "frames_block"),
+            sent("relay", "frames_relay"),
+        ]
+    }
+}
+
+/// Whether a counter says that something was dropped or refused; the others say what went on.
+fn is_drop(stage: &str, label: &str) -> bool {
+    let went_on: &[&str] = match stage {
+        "rx" => &["received", "bytes", "hardware_stamped", "passed"],
+        "filter" => &["passed"],
+        "decode" => &["passed", "admitted", "established"],
+        "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
+        "verify" => &["passed", "batches_stamped"],
+        "order" => &[
+            "inserted",
+            "replaced",
+            "drained",
+            "commands",
+            "stamped_late",
+            "pending",
+            "in_flight",
+            "pool_bytes",
+            "pool_memory_bytes",
+        ],
+        "builder" => &["built", "rebuilt", "txs", "body_bytes", "released"],
+        "spread" => {
+            &["frames_consensus", "frames_block", "frames_relay", "frames_client", "stalled", "blocks_done"]
+        }
+        "tx" => &["sent", "bytes", "retained"],
+        _ => &[],
+    };
+    !went_on.contains(&label)
+}
+
+/// Items dropped because a ring was full: counted by the stage that could not push.
+pub(super) fn ring_drops<S: Storage>(node: &NodeHandle<S>, ring: &str) -> u64 {
+    let of = |stage, labels: &[&str]| labels.iter().map(|label| node.stage_counter(stage, label)).sum();
+    match ring {
+        "rx_filter" => node.stage_counter("rx", "dropped_ring_full"),
+        "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
+        "open_control" => of(
+            "open",
+            &["dropped_propose", "dropped_vote", "dropped_certificate", "dropped_chunk", "dropped_pull"],
+        ),
+        "order_control" => node.stage_counter("order", "seen_dropped"),
+        "verify_spread" => node.stage_counter("verify", "dropped_spread"),
+        "spread_tx_relay" => node.stage_counter("spread", "dropped_relay"),
+        _ => 0,
+    }
+}
