@@ -56,6 +56,7 @@ missing_packages() {
     [ "${1:-}" = c ] && return
     command -v pkg-config >/dev/null 2>&1 || echo pkg-config
     { command -v pkg-config >/dev/null 2>&1 && pkg-config --atleast-version=22.11 libdpdk; } || echo libdpdk-dev
+    { command -v pkg-config >/dev/null 2>&1 && pkg-config --atleast-version=2.8 hwloc; } || echo libhwloc-dev
     has_libclang || libclang_package
 }
 
