@@ -107,13 +107,17 @@ fn host_wants(topology: &Topology, node: Option<u32>, card: Option<&Nic>, pinned
     }
 }
 
+fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn notes(topology: &Topology, allowed: &HostCores, profile: &Profile, card: Option<&Nic>) -> Vec<String> {
     let mut notes = vec![format!(
-        "{}: made for a machine with {} cores, {} hardware threads and {} NUMA nodes, of which the node may use {allowed}.",
+        "{}: made for a machine with {}, {} and {}, of which the node may use {allowed}.",
         profile.name,
-        topology.cores(),
-        topology.cpus.len(),
-        topology.nodes.len().max(1),
+        count(topology.cores(), "core"),
+        count(topology.cpus.len(), "hardware thread"),
+        count(topology.nodes.len().max(1), "NUMA node"),
     )];
     let pinned = profile.pinned_cores();
     notes.push(match (pinned.is_empty(), profile.spins()) {

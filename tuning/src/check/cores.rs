@@ -1,6 +1,6 @@
 //! What disturbs the profile's cores: the scheduler, ticks, interrupts, sleep, and siblings.
 
-use super::{Finding, Subject, command};
+use super::{Finding, State, Subject, command};
 use crate::change;
 use crate::host::HostCores;
 use crate::machine::{CPUS, IDLE_EXIT_US_MAX, Machine};
@@ -17,14 +17,15 @@ pub(super) fn profile_fits(machine: &Machine<'_>) -> Finding {
     };
     let host = match HostCores::of(machine.tree) {
         Ok(host) => host,
-        Err(error) => return subject.finding(super::State::Unknown, error.to_string(), None),
+        Err(error) => return subject.finding(State::Unknown, error.to_string(), None),
     };
     let problems = machine.profile.validate_on(&host, machine.topology);
     match problems.as_slice() {
         [] => subject.ok(format!("{} fits, on cores {host}", machine.profile.name)),
         problems => {
-            let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            subject.matters(all.join("; "), "roko tune plan --output my.toml, then --profile my.toml")
+            let all: Vec<String> = problems.iter().map(|problem| format!("\n{problem}")).collect();
+            let seen = format!("{} does not fit:{}", machine.profile.name, all.concat());
+            subject.matters(seen, "roko tune plan --output my.toml, then --profile my.toml")
         }
     }
 }
@@ -129,6 +130,12 @@ pub(super) fn irq_affinity(machine: &Machine<'_>) -> Finding {
     })
 }
 
+/// Whether the kernel has a core, and lacks this part of it.
+fn lacks(machine: &Machine<'_>, cpu: u32, part: &str) -> bool {
+    let at = format!("{CPUS}/cpu{cpu}");
+    machine.tree.has(&at) && !machine.tree.has(&format!("{at}/{part}"))
+}
+
 pub(super) fn governor(machine: &Machine<'_>) -> Finding {
     let subject = Subject {
         check: "governor",
@@ -138,6 +145,10 @@ pub(super) fn governor(machine: &Machine<'_>) -> Finding {
     let cores = machine.profile.pinned_cores();
     if cores.is_empty() {
         return subject.not_needed("no thread of the profile is pinned");
+    }
+    if let Some(cpu) = cores.iter().find(|cpu| lacks(machine, *cpu, "cpufreq")) {
+        let seen = format!("core {cpu} has no cpufreq driver: firmware or a hypervisor sets its clock");
+        return subject.finding(State::Unknown, seen, None);
     }
     subject.read(change::governors(machine), |changes| match changes.as_slice() {
         [] => subject.ok(format!("performance on cores {cores}")),
@@ -167,6 +178,12 @@ pub(super) fn c_states(machine: &Machine<'_>) -> Finding {
     if machine.tree.read(&format!("{CPUS}/cpuidle/current_driver")).is_ok_and(|driver| driver == "none") {
         return subject.ok("the kernel has no idle driver: cores halt, which firmware may deepen");
     }
+    if let Some(cpu) = cores.iter().find(|cpu| lacks(machine, *cpu, "cpuidle")) {
+        let seen = format!(
+            "core {cpu} has no cpuidle states: firmware or a hypervisor decides how deeply it sleeps"
+        );
+        return subject.finding(State::Unknown, seen, None);
+    }
     subject.read(
         machine.deep_idle(&cores).and_then(|deep| Ok((deep, change::c_states(machine)?))),
         |(deep, changes)| {
@@ -190,12 +207,17 @@ pub(super) fn c_states(machine: &Machine<'_>) -> Finding {
 pub(super) fn smt(machine: &Machine<'_>) -> Finding {
     let subject = Subject {
         check: "smt",
-        why: "two hardware threads share one core's units and caches: a poll thread beside another runs at about half speed",
+        why: "a busy sibling takes a part of the core's units and caches from the poll thread, which shows as slow bursts",
         cost: "the siblings are lost for other work until they are put back with `echo 1`",
     };
     let cores = machine.profile.poll_cores();
     if cores.is_empty() {
         return subject.not_needed(UNPINNED);
+    }
+    let absent = cores.without(&machine.topology.online());
+    if !absent.is_empty() {
+        let seen = format!("cores {absent} are not online: what they share cannot be told");
+        return subject.finding(State::Unknown, seen, None);
     }
     let pinned = machine.profile.pinned_cores();
     let isolated = machine.isolated().unwrap_or_default();

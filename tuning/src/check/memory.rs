@@ -7,7 +7,7 @@ use crate::machine::{Machine, THP};
 pub(super) fn hugepages(machine: &Machine<'_>) -> Finding {
     let subject = Subject {
         check: "hugepages",
-        why: "DPDK's frames live in them: a card's DMA needs them, and without them every burst misses the TLB",
+        why: "DPDK's frames live in them: a card's DMA needs them, and small pages take 512 times the TLB entries",
         cost: "the memory is the node's alone, used or not",
     };
     let want = u64::from(machine.profile.host.hugepages_2mib);

@@ -47,7 +47,7 @@ pub struct Finding {
     pub check: &'static str,
     /// How it stands.
     pub state: State,
-    /// What is there.
+    /// What is there; one line, but for a profile that does not fit, which has one more for each problem.
     pub seen: String,
     /// What the node loses when it is not as it should be.
     pub why: &'static str,
@@ -132,6 +132,7 @@ pub fn to_text(findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
         let Finding { check, state, seen, why, cost, mend } = finding;
+        let seen = seen.replace('\n', "\n              ");
         let _ = writeln!(out, "{:<10}  {check:<13} {seen}", state.name());
         if matches!(state, State::Matters | State::Unknown) {
             let _ = writeln!(out, "              why   {why}");

@@ -60,14 +60,14 @@ fn raise(item: &str, unit: &str, value: impl core::fmt::Display) -> String {
 pub(super) fn memlock(machine: &Machine<'_>) -> Finding {
     let subject = Subject {
         check: "memlock",
-        why: "vfio locks all memory that a card may reach: above the limit the port does not open",
+        why: "all memory that a card may reach is locked: above the limit the port does not open",
         cost: "the user may lock that much memory",
     };
     let pages = u64::from(machine.profile.host.hugepages_2mib);
-    if pages == 0 || !machine.needs_vfio() {
-        return subject.not_needed("no card of the profile goes through vfio");
+    if pages == 0 || machine.profile.host.nic_driver.is_none() {
+        return subject.not_needed("the profile names no card (host.nic_driver), or no memory for it");
     }
-    // vfio counts the frames' memory; a page of 2 MiB is 2,048 KiB.
+    // vfio and RDMA verbs both count the frames' memory, hugepages or not; a page of 2 MiB is 2,048 KiB.
     let want_kib = pages * 2_048;
     subject.read(limit(machine, "Max locked memory"), |limit| match limit {
         None => subject.ok("unlimited for this shell"),

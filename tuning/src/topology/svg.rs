@@ -9,6 +9,8 @@ use core::fmt::Write;
 /// Cells beside each other in a box.
 const COLUMNS: usize = 4;
 const CELL_WIDTH: usize = 250;
+/// Letters that a line of a cell holds at 13 pixels.
+const LETTERS: usize = 36;
 const LINE: usize = 18;
 const GAP: usize = 12;
 
@@ -52,8 +54,7 @@ fn draw_group(
     top: usize,
 ) -> usize {
     let cores = text::cores(cpus);
-    let lines =
-        |core: &Vec<Cpu>| core.iter().map(|cpu| 1 + text::users(threads, cpu.cpu).len()).sum::<usize>();
+    let lines = |core: &Vec<Cpu>| core.iter().map(|cpu| 1 + users(threads, cpu.cpu).len()).sum::<usize>();
     let mut cells = String::new();
     let mut y = top + LINE + GAP;
     for row in cores.chunks(COLUMNS) {
@@ -91,10 +92,29 @@ fn draw_core(out: &mut String, core: &[Cpu], threads: &[PlacedThread], at: (usiz
     for (index, cpu) in core.iter().enumerate() {
         let kind = if index == 0 { "core" } else { "SMT sibling" };
         y = label(out, x + GAP / 2, y, "head", &format!("{kind} {}", cpu.cpu));
-        for user in text::users(threads, cpu.cpu) {
+        for user in users(threads, cpu.cpu) {
             y = label(out, x + GAP, y, "", &user);
         }
     }
+}
+
+/// What runs on a CPU, in lines that fit a cell.
+fn users(threads: &[PlacedThread], cpu: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    for user in text::users(threads, cpu) {
+        let mut line = String::new();
+        for word in user.split(' ') {
+            if !line.is_empty() && line.len() + 1 + word.len() > LETTERS {
+                lines.push(core::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+        lines.push(line);
+    }
+    lines
 }
 
 /// Writes a line of text below `top` and returns where it ends.

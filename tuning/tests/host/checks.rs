@@ -161,6 +161,8 @@ fn power() {
     );
     fake.remove(governor);
     expect(&fake, &stages(), "governor", State::Unknown, &[governor]);
+    fake.remove("sys/devices/system/cpu/cpu3/cpufreq");
+    expect(&fake, &stages(), "governor", State::Unknown, &["core 3", "hypervisor"]);
 
     // A spinning core never sleeps; that of the control thread does.
     let disable = |cpu: u32| format!("sys/devices/system/cpu/cpu{cpu}/cpuidle/state2/disable");
@@ -169,7 +171,7 @@ fn power() {
     fake.set(&disable(10), "0");
     expect(&fake, &stages(), "c-states", State::Matters, &["C6 (133 us)", "echo 1", &disable(10)]);
     fake.remove("sys/devices/system/cpu/cpu10/cpuidle");
-    expect(&fake, &stages(), "c-states", State::Unknown, &["cpu10/cpuidle"]);
+    expect(&fake, &stages(), "c-states", State::Unknown, &["core 10", "hypervisor"]);
     fake.set("sys/devices/system/cpu/cpuidle/current_driver", "none");
     expect(&fake, &stages(), "c-states", State::Ok, &["no idle driver"]);
 }
@@ -234,7 +236,7 @@ fn cards() {
     let mut mlx = stages();
     mlx.host.nic_driver = Some("mlx5_core".to_owned());
     expect(&shared, &mlx, "nic", State::Ok, &["mlx5_core, firmware 16.35.2000"]);
-    for name in ["vfio", "iommu", "memlock"] {
+    for name in ["vfio", "iommu"] {
         expect(&shared, &mlx, name, State::NotNeeded, &[]);
     }
 }
@@ -275,6 +277,9 @@ fn a_profile_that_does_not_fit_is_the_first_finding() {
     let findings = fake.with(&stages(), check);
     assert_eq!((findings[0].check, findings[0].state), ("profile", State::Matters));
     assert!(findings[0].seen.contains("core 9 is not on this host"), "{}", findings[0].seen);
+    // Eleven missing cores, no core left, and the line above them.
+    assert_eq!(findings[0].seen.lines().count(), 13);
+    expect(&fake, &stages(), "smt", State::Unknown, &["2-9"]);
     assert!(needs_mending(&findings, false));
     assert_eq!(HostCores::of(&fake.tree()).unwrap().count(), 2);
 }

@@ -139,7 +139,7 @@ pub(super) fn profile_help() -> String {
     format!("Core-pinning profile: a file, or a built-in one ({})", roko_tuning::builtin_names())
 }
 
-fn profile_problems(profile: &str, problems: &[String]) -> CliError {
+pub(super) fn profile_problems(profile: &str, problems: &[String]) -> CliError {
     CliError(format!("profile \"{profile}\":\n  {}", problems.join("\n  ")))
 }
 

@@ -1,6 +1,6 @@
 //! `roko tune apply` and `roko tune revert`: changes the running machine for a profile, and puts it back.
 
-use super::{Here, ProfileArg};
+use super::{Here, ProfileArg, say};
 use crate::cli::{CliError, CliResult};
 use clap::Args;
 use core::ops::ControlFlow;
@@ -42,19 +42,20 @@ struct Common {
 /// Makes the changes.
 pub(super) fn run(args: &ApplyArgs) -> CliResult {
     let here = Here::new(&args.profile)?;
+    here.must_fit()?;
     let machine = here.machine();
     let wanted = wanted(&machine);
     for (setting, why) in &wanted.unread {
-        println!("left alone  {setting}: {why}");
+        say(format_args!("left alone  {setting}: {why}"));
     }
     if wanted.changes.is_empty() {
-        println!("nothing to change for profile {}", here.profile.name);
+        say(format_args!("nothing to change for profile {}", here.profile.name));
         print_boot(&machine);
         return Ok(());
     }
     if args.common.dry_run {
         wanted.changes.iter().for_each(|change| {
-            println!("would write {}", arrow(&change.path, &change.before, &change.after))
+            say(format_args!("would write {}", arrow(&change.path, &change.before, &change.after)))
         });
         print_boot(&machine);
         return Ok(());
@@ -63,7 +64,7 @@ pub(super) fn run(args: &ApplyArgs) -> CliResult {
         return done;
     }
     let outcome = finish(apply(&here.tree, &wanted.changes, &args.common.state, &mut print_event));
-    println!("recorded in {}; `roko tune revert` puts it back", args.common.state.display());
+    say(format_args!("recorded in {}; `roko tune revert` puts it back", args.common.state.display()));
     print_boot(&machine);
     outcome
 }
@@ -73,7 +74,7 @@ pub(super) fn run_revert(args: &RevertArgs) -> CliResult {
     let (tree, state) = (Tree::host(), &args.common.state);
     let record = Record::load(state).map_err(|error| CliError(error.to_string()))?;
     let Some(record) = record else {
-        println!("nothing to put back: there is no record at {}", state.display());
+        say(format_args!("nothing to put back: there is no record at {}", state.display()));
         return Ok(());
     };
     let changes: Vec<Change> = record
@@ -91,7 +92,7 @@ pub(super) fn run_revert(args: &RevertArgs) -> CliResult {
     if args.common.dry_run {
         let differ = changes.iter().filter(|change| change.before != change.after);
         differ.for_each(|change| {
-            println!("would write {}", arrow(&change.path, &change.before, &change.after))
+            say(format_args!("would write {}", arrow(&change.path, &change.before, &change.after)))
         });
         return Ok(());
     }
@@ -100,7 +101,7 @@ pub(super) fn run_revert(args: &RevertArgs) -> CliResult {
     }
     let outcome = finish(revert(&tree, state, &mut print_event));
     if outcome.is_ok() {
-        println!("everything is as it was; the record is gone");
+        say(format_args!("everything is as it was; the record is gone"));
     }
     outcome
 }
@@ -112,11 +113,13 @@ fn arrow(path: &str, before: &str, after: &str) -> String {
 fn print_event(event: Event<'_>) -> ControlFlow<()> {
     match event {
         Event::Recorded { .. } => {}
-        Event::Written { path, before, after } => println!("wrote       {}", arrow(path, before, after)),
-        Event::Refused { path, why, expected: true } => {
-            println!("kept        /{path}: the kernel places this one itself ({why})");
+        Event::Written { path, before, after } => {
+            say(format_args!("wrote       {}", arrow(path, before, after)))
         }
-        Event::Refused { path, why, expected: false } => println!("refused     /{path}: {why}"),
+        Event::Refused { path, why, expected: true } => {
+            say(format_args!("kept        /{path}: the kernel places this one itself ({why})"));
+        }
+        Event::Refused { path, why, expected: false } => say(format_args!("refused     /{path}: {why}")),
     }
     ControlFlow::Continue(())
 }
@@ -133,10 +136,10 @@ fn finish(outcome: Result<Outcome, ApplyError>) -> CliResult {
 fn print_boot(machine: &Machine<'_>) {
     let parameters = machine.boot_parameters();
     if !parameters.is_empty() {
-        println!(
+        say(format_args!(
             "only at boot: {} (`roko tune check` says which are there and how to set them)",
             parameters.join(" ")
-        );
+        ));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `roko tune check`: is this machine fit for a profile.
 
-use super::{Here, ProfileArg};
+use super::{Here, ProfileArg, say};
 use crate::cli::{CliError, CliResult};
 use clap::Args;
 use roko_tuning::check::{Finding, check, needs_mending, to_text};
@@ -38,9 +38,9 @@ pub(super) fn run(args: &CheckArgs) -> CliResult {
         let boot_parameters = machine.boot_parameters();
         let report = Report { profile, well, boot_parameters, findings: &findings };
         let text = serde_json::to_string(&report).map_err(|error| CliError::with("the report", error))?;
-        println!("{text}");
+        say(text);
     } else {
-        print!("{}", to_text(&findings));
+        say(to_text(&findings).trim_end());
     }
     match well {
         true => Ok(()),

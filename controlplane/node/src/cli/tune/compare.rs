@@ -1,5 +1,6 @@
 //! `roko tune compare`: two profiles in turn on this machine, and the ratio of what they reach.
 
+use super::say;
 use crate::cli::devnet::{parse_duration, placement, profile_help};
 use crate::cli::{CliError, CliResult};
 use clap::Args;
@@ -60,7 +61,7 @@ pub(super) fn run(args: &CompareArgs) -> CliResult {
         };
         rounds.push((a, b));
     }
-    print!("{}", table(args, &rounds));
+    say(table(args, &rounds).trim_end());
     Ok(())
 }
 

@@ -6,10 +6,10 @@ mod compare;
 mod plan;
 mod show;
 
-use super::devnet::read_profile;
+use super::devnet::{profile_problems, read_profile};
 use super::{CliError, CliResult};
 use clap::{Args, Subcommand};
-use roko_tuning::{Machine, Profile, Topology, Tree};
+use roko_tuning::{HostCores, Machine, Profile, Topology, Tree};
 use std::path::PathBuf;
 
 /// What to do about the machine's tuning.
@@ -92,6 +92,17 @@ impl Here {
         Ok(Here { tree, topology, profile: profile.read()?, profile_arg })
     }
 
+    /// Refuses a profile that the node would refuse here: tuning half of it helps nobody.
+    fn must_fit(&self) -> CliResult {
+        let host = HostCores::detect().map_err(|error| CliError::with("the cores of this host", error))?;
+        let problems = self.profile.validate_on(&host, &self.topology);
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(profile_problems(&self.profile_arg, &problems)),
+        }
+    }
+
     fn machine(&self) -> Machine<'_> {
         let Here { tree, topology, profile, profile_arg } = self;
         Machine { tree, topology, profile, profile_arg }
@@ -112,6 +123,12 @@ pub fn run(command: &TuneCommand) -> CliResult {
         TuneCommand::Plan(args) => plan::run(args),
         TuneCommand::Compare(args) => compare::run(args),
     }
+}
+
+/// Prints to standard output. A reader that has gone away, as `head` does, must not stop a machine half changed.
+fn say(text: impl core::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Writes a file, over one that is there.

@@ -1,6 +1,6 @@
 //! `roko tune plan`: a profile for this machine.
 
-use super::topology;
+use super::{say, topology};
 use crate::cli::config::write_new;
 use crate::cli::{CliError, CliResult};
 use clap::Args;
@@ -25,7 +25,7 @@ pub(super) fn run(args: &PlanArgs) -> CliResult {
     match &args.output {
         Some(path) => write_new(path, &text),
         None => {
-            print!("{text}");
+            say(text.trim_end());
             Ok(())
         }
     }

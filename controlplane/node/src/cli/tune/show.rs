@@ -1,6 +1,6 @@
 //! `roko tune show`: the machine with a profile's threads on its cores.
 
-use super::{ProfileArg, topology, write};
+use super::{ProfileArg, say, topology, write};
 use crate::cli::CliResult;
 use clap::Args;
 use roko_tuning::Tree;
@@ -20,7 +20,7 @@ pub struct ShowArgs {
 pub(super) fn run(args: &ShowArgs) -> CliResult {
     let profile = args.profile.read()?;
     let topology = topology(&Tree::host())?;
-    print!("{}", topology.to_text(&profile));
+    say(topology.to_text(&profile).trim_end());
     match &args.svg {
         Some(path) => write(path, &topology.to_svg(&profile)),
         None => Ok(()),
