@@ -56,6 +56,7 @@ missing_packages() {
     [ "${1:-}" = c ] && return
     command -v pkg-config >/dev/null 2>&1 || echo pkg-config
     { command -v pkg-config >/dev/null 2>&1 && pkg-config --atleast-version=22.11 libdpdk; } || echo libdpdk-dev
+    { command -v pkg-config >/dev/null 2>&1 && pkg-config --atleast-version=2.8 hwloc; } || echo libhwloc-dev
     has_libclang || libclang_package
 }
 
@@ -97,7 +98,7 @@ prepare_packages() {
         mapfile -t missing < <(missing_packages | tr ' ' '\n')
         if [ "${#missing[@]}" -gt 0 ] && ! { apt_install "${missing[@]}" && [ -z "$(missing_packages)" ]; }; then
             dpdk=no without_dpdk="missing: ${missing[*]} (${apt_refusal:-what apt-get installed is not enough})"
-            say "DPDK's development packages are missing, and ${apt_refusal:-what apt-get installed is not enough}."
+            say "Development packages for DPDK and hwloc are missing, and ${apt_refusal:-what apt-get installed is not enough}."
             say "On Debian or Ubuntu one line mends it:"
             say "    sudo apt-get install --no-install-recommends ${missing[*]}"
         fi

@@ -1,5 +1,6 @@
 //! The cores that this process may run on.
 
+use crate::tree::{Tree, TreeError};
 use std::collections::BTreeSet;
 
 /// Kernel numbers of the cores that threads may be pinned to.
@@ -12,10 +13,8 @@ pub struct HostCores {
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// The kernel's file cannot be read.
-    #[error(
-        "cannot read /proc/thread-self/status ({0}): mount /proc, or leave every core out of the profile"
-    )]
-    Unreadable(#[from] std::io::Error),
+    #[error("{0}: mount /proc, or leave every core out of the profile")]
+    Unreadable(#[from] TreeError),
     /// The file has no list of cores that can be read.
     #[error(
         "/proc/thread-self/status has no readable Cpus_allowed_list: leave every core out of the profile"
@@ -32,7 +31,12 @@ impl HostCores {
 
     /// The cores of the calling thread's affinity mask: call it before any pinning, because pinning narrows the mask.
     pub fn detect() -> Result<HostCores, HostError> {
-        let status = std::fs::read_to_string("/proc/thread-self/status")?;
+        HostCores::of(&Tree::host())
+    }
+
+    /// The same of a machine's tree.
+    pub fn of(tree: &Tree) -> Result<HostCores, HostError> {
+        let status = tree.read("proc/thread-self/status")?;
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         list.and_then(|list| HostCores::parse_list(list.trim())).ok_or(HostError::NoList)
     }
@@ -58,6 +62,29 @@ impl HostCores {
     #[must_use]
     pub fn contains(&self, core: u32) -> bool {
         self.cores.contains(&core)
+    }
+
+    /// They, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.cores.iter().copied()
+    }
+
+    /// Those that are not in `others`.
+    #[must_use]
+    pub fn without(&self, others: &HostCores) -> HostCores {
+        HostCores { cores: &self.cores - &others.cores }
+    }
+
+    /// Those that are in `others` too.
+    #[must_use]
+    pub fn shared_with(&self, others: &HostCores) -> HostCores {
+        HostCores { cores: &self.cores & &others.cores }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cores.is_empty()
     }
 
     /// How many there are.

@@ -114,6 +114,16 @@ pub enum ProfileProblem {
         /// The host's cores.
         host: String,
     },
+    /// A NUMA node that the machine does not have.
+    #[error(
+        "[host]: numa_node = {node} is not on this host (its nodes are {nodes}): change it, or leave it out"
+    )]
+    NoSuchNode {
+        /// The node.
+        node: u32,
+        /// The host's nodes.
+        nodes: String,
+    },
     /// A spinning thread takes all of its core: whatever shares it stops for a whole time slice at a time.
     #[error(
         "core {core} is shared by {users}, and a thread on it spins: give each a core, or set [idle] strategy = \"backoff\""

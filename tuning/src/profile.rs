@@ -8,6 +8,7 @@ use crate::{
     host::HostCores,
     problem::{ProfileError, ProfileProblem},
     stage::Stage,
+    topology::Topology,
 };
 
 /// Largest burst: what the receive arrays of the stages hold.
@@ -44,6 +45,8 @@ pub struct Profile {
     pub bls: CorePlacement,
     /// The thread that makes votes and blocks durable.
     pub storage: CorePlacement,
+    /// What the machine must have for it: read by `roko tune`, not by the node.
+    pub host: HostWants,
 }
 
 /// How a poll thread waits.
@@ -102,6 +105,27 @@ pub struct CorePlacement {
     pub core: Option<u32>,
 }
 
+/// What a profile wants of the machine, beyond cores.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostWants {
+    /// Hugepages of 2 MiB to reserve.
+    #[serde(default)]
+    pub hugepages_2mib: u32,
+    /// The NUMA node of cores, memory and network card; `None` where it makes no difference.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
+    /// The kernel's name of the network card's driver; `None` where the ports are virtual.
+    #[serde(default)]
+    pub nic_driver: Option<String>,
+}
+
+/// Whether DPDK drives the card beside this kernel driver, without vfio.
+#[must_use]
+pub fn is_bifurcated(driver: &str) -> bool {
+    matches!(driver, "mlx4_core" | "mlx5_core" | "mana")
+}
+
 /// Signature checking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +174,8 @@ struct File {
     bls: CorePlacement,
     #[serde(default)]
     storage: CorePlacement,
+    #[serde(default)]
+    host: HostWants,
 }
 
 impl Profile {
@@ -178,6 +204,7 @@ impl Profile {
             control: file.control,
             bls: file.bls,
             storage: file.storage,
+            host: file.host,
         };
         errors.extend(profile.problems().into_iter().map(ProfileError::from));
         if errors.is_empty() { Ok(profile) } else { Err(errors) }
@@ -190,6 +217,23 @@ impl Profile {
         self.check_cores(host, &mut problems);
         self.check_spinning(host, &mut problems);
         problems
+    }
+
+    /// Everything that is wrong with it on a machine whose parts are known: [`Profile::validate`], and NUMA nodes.
+    #[must_use]
+    pub fn validate_on(&self, host: &HostCores, topology: &Topology) -> Vec<ProfileProblem> {
+        let mut problems = self.validate(host);
+        if let Some(node) = self.host.numa_node.filter(|node| !topology.nodes.contains_key(node)) {
+            let nodes: Vec<String> = topology.nodes.keys().map(ToString::to_string).collect();
+            problems.push(ProfileProblem::NoSuchNode { node, nodes: nodes.join(" ") });
+        }
+        problems
+    }
+
+    /// Whether its poll threads spin.
+    #[must_use]
+    pub fn spins(&self) -> bool {
+        self.idle.strategy == IdleStrategy::Spin
     }
 
     /// Every key of `[rings]` that names none of the topology's rings.

@@ -81,7 +81,7 @@ fn every_key_of_a_builtin_profile_is_explained() {
                 comment.push_str(line);
             } else {
                 keys += 1;
-                let short = comment.contains("as in [threads.rx]");
+                let short = comment.contains("as in [threads.");
                 let whole = ["Unit:", "Default:", "Change it when"].iter().all(|part| comment.contains(part));
                 assert!(short || whole, "{name}: {line}");
             }
@@ -203,6 +203,23 @@ fn spinning_threads_need_cores_of_their_own() {
     // The same placement is fine for threads that give their core up.
     profile.idle.strategy = IdleStrategy::Backoff;
     assert_eq!(profile.validate(&HostCores::new(0..13)), []);
+}
+
+#[test]
+fn profiles_fit_the_machines_that_they_are_named_for() {
+    let machines =
+        [("workstation-8core", 8), ("epyc-32core-ice", 32), ("xeon-2socket-mlx5", 32), ("bench-isolated", 8)];
+    for (name, cores) in machines {
+        let profile = profile(name);
+        assert_eq!(profile.validate(&HostCores::new(0..cores)), [], "{name}");
+        let on_four = profile.validate(&HostCores::new(0..4));
+        let pinned = profile.pinned_cores().iter().filter(|core| *core >= 4).count();
+        let missing =
+            on_four.iter().filter(|problem| matches!(problem, ProfileProblem::NoSuchCore { .. })).count();
+        assert_eq!((missing, pinned > 0), (pinned, true), "{name}: every missing core is named at once");
+    }
+    assert_eq!(profile("xeon-2socket-mlx5").host.nic_driver.as_deref(), Some("mlx5_core"));
+    assert_eq!(profile("epyc-32core-ice").host.numa_node, Some(0));
 }
 
 #[test]

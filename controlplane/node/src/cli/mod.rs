@@ -8,6 +8,7 @@ pub mod load;
 pub mod run;
 pub mod send;
 pub mod serve;
+pub mod tune;
 
 use clap::{Parser, Subcommand};
 
@@ -34,7 +35,8 @@ impl CliError {
     propagate_version = true,
     after_help = "\
 New here? `roko devnet` runs four validators in this process and shows them finalise transactions.
-Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`."
+Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`.
+Is this machine fit for it? `roko tune check`, and `roko help tune`."
 )]
 pub struct Cli {
     /// What to do.
@@ -62,6 +64,9 @@ pub enum Command {
     /// Check a node's configuration file, or print one with every key explained.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Draw, check and tune this machine for a profile; make a profile for it; compare two.
+    #[command(subcommand)]
+    Tune(tune::TuneCommand),
 }
 
 impl Command {
@@ -75,6 +80,7 @@ impl Command {
             Command::Send(args) => send::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Config(command) => config::run(&command),
+            Command::Tune(command) => tune::run(&command),
         }
     }
 }
