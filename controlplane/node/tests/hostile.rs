@@ -172,7 +172,7 @@ fn a_flood_of_hostile_frames_is_refused_and_counted_while_the_network_works() {
     let node = Arc::clone(&running.nodes()[TARGET]);
     // The disks are in memory here; each keeps what is synced and what is written apart. The indexes of the blocks take
     // half as much again: without a flood the process grows by as much in the same time.
-    let disks_mb = || 3 * storages.iter().map(FaultStorage::used_bytes).sum::<u64>() >> 20;
+    let disks_mb = || (3 * storages.iter().map(FaultStorage::used_bytes).sum::<u64>()) >> 20;
     let (before, rss_before, disks_before) = (refused(&node), rss_mb(), disks_mb());
     let finals = || node.observer.progress(|progress| progress.transactions_final);
     let (final_before, height_before) = (finals(), running.durable(TARGET));
