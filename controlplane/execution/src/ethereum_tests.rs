@@ -2,14 +2,18 @@
 
 use crate::executor::{BlockContext, Executor, TransferExecutor};
 use crate::receipt::Status;
+use crate::selection::Candidate;
 use crate::senders::SenderRefusal;
-use crate::test_chain::{BASE_FEE, CHAIN, GAS_LIMIT, Stamped, TestChain, native, nothing_verified, stamped};
+use crate::test_chain::{
+    BASE_FEE, CHAIN, GAS_LIMIT, Stamped, TestChain, native, nothing_verified, stamped, tie,
+};
 use crate::validity::{BlockError, Checked, TxError};
 use k256::ecdsa::SigningKey;
 use roko_wire::account::address_of_secp256k1;
 use roko_wire::ethereum::{Envelope, EthereumTx, access_list, wire};
+use roko_wire::order::Ordered;
 use roko_wire::rules::TxRefusal;
-use roko_wire::tx::SignatureError;
+use roko_wire::tx::{SignatureError, parse, tx_id};
 use roko_wire::{Account, Address, ChainId, Height, NanoMoment};
 use ruint::aliases::U256;
 
@@ -173,4 +177,10 @@ fn the_window_ends_as_long_after_the_stamp_as_genesis_allows() {
     assert_eq!(moved(1_101_001), BlockError::Tx { index: 0, reason: late });
     // Within the window the moment is wrong for another reason: the order gives it.
     assert!(matches!(moved(1_101_000), BlockError::Order(_)));
+    // The proposer's selection sees the same end.
+    let id = tx_id(&txs[0].wire);
+    let time = txs[0].time;
+    let order = Ordered { id, sender: address(1), nonce: 0, time, tie_break: tie(&id), moment: time };
+    let candidate = Candidate::new(order, &parse(&txs[0].wire).unwrap().terms(), &chain.rules, 200);
+    assert_eq!(candidate.valid_until, NanoMoment(1_101_000));
 }
