@@ -96,10 +96,13 @@ pub fn apply(
             return Ok(Outcome { stopped: true, ..outcome });
         }
         if let Err(why) = write(tree, &change.path, &change.after) {
-            if tree.setting(&change.path).is_ok_and(|now| now == change.before) {
-                record
-                    .settings
-                    .retain(|setting| setting.path != change.path || setting.before != change.before);
+            // What holds its old value still, or went away, has nothing to be put back.
+            let unchanged = match tree.setting(&change.path) {
+                Ok(now) => now == change.before,
+                Err(error) => error.is_missing(),
+            };
+            if unchanged {
+                record.settings.retain(|had| had.path != change.path || had.before != change.before);
             }
             match change.may_be_refused {
                 true => outcome.kept += 1,
@@ -137,10 +140,12 @@ pub fn revert(tree: &Tree, state: &Path, observe: Observer<'_>) -> Result<Outcom
     }
     let mut left = Record { boot_id: found.boot_id, settings: Vec::new() };
     for setting in found.settings.into_iter().rev() {
-        let now = tree.setting(&setting.path).unwrap_or_default();
-        if now == setting.before {
-            continue;
-        }
+        let now = match tree.setting(&setting.path) {
+            Ok(now) if now == setting.before => continue,
+            // An interrupt or a core that went away took its setting with it.
+            Err(error) if error.is_missing() => continue,
+            now => now.unwrap_or_default(),
+        };
         if let Err(why) = write(tree, &setting.path, &setting.before) {
             outcome.refused += 1;
             let stop = observe(Event::Refused { path: &setting.path, why: &why, expected: false }).is_break();

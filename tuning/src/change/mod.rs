@@ -1,7 +1,7 @@
 //! What can be changed on a running machine: which files to write, apply with a record, and revert from it.
 //!
-//! [`wanted`] only reads. [`apply`] writes down what was there, durably, before each write; [`revert`] writes it back. A
-//! crash anywhere between leaves a record that [`revert`] understands, and applying again keeps the first record.
+//! [`wanted()`] only reads. [`apply()`] writes down what was there, durably, before each write; [`revert()`] writes it back. A
+//! crash anywhere between leaves a record that [`revert()`] understands, and applying again keeps the first record.
 
 mod apply;
 mod record;

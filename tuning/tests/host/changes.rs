@@ -123,9 +123,19 @@ fn an_interrupt_that_the_kernel_keeps_is_no_failure_and_not_recorded() {
     fake.remove("proc/irq/24");
     let outcome = apply(&fake.tree(), &changes, &fake.state(), &mut keep_on).unwrap();
     assert_eq!(outcome, Outcome { kept: 1, ..Outcome::default() });
+    assert!(!fake.state().exists());
     let mut needed = changes.clone();
     needed[0].may_be_refused = false;
     assert_eq!(apply(&fake.tree(), &needed, &fake.state(), &mut keep_on).unwrap().refused, 1);
+}
+
+#[test]
+fn a_setting_that_went_away_keeps_nothing_from_being_put_back() {
+    let (fake, profile) = bad();
+    apply_all(&fake, &profile);
+    fake.remove("proc/irq/26");
+    let outcome = revert(&fake.tree(), &fake.state(), &mut keep_on).unwrap();
+    assert_eq!((outcome.written, outcome.refused, fake.state().exists()), (7, 0, false));
 }
 
 #[test]

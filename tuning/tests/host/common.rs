@@ -23,7 +23,10 @@ pub(crate) const FLAT: Shape = Shape { cores: 14, packages: 1, cores_per_l3: 14,
 impl Fake {
     /// A machine of this shape, with everything as `one-core-per-stage` wants it (cores 1-9 isolated, and so on).
     pub(crate) fn good(shape: Shape) -> Fake {
-        let fake = Fake { folder: tempfile::tempdir().unwrap() };
+        // In memory where that is there: a machine is hundreds of files, and each record is synced.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let fake = Fake { folder: folder.unwrap() };
         fake.cpus(shape);
         let all = format!("0-{}", shape.cores * if shape.smt { 2 } else { 1 } - 1);
         fake.set("sys/devices/system/cpu/online", &all);

@@ -144,7 +144,8 @@ fn table(args: &CompareArgs, rounds: &[(Run, Run)]) -> String {
     }
     out.push_str(
         "\nA, B and B / A are medians. The devnet's ports are virtual (rings in one process): this compares threads and\n\
-         waiting on this machine, not network cards. Ratios of one round hold; absolute figures move with the machine.\n",
+         waiting on this machine, not network cards. Ratios of one round hold; absolute figures move with the machine.\n\
+         tps follows --rate while the machine keeps up: raise it until it does not.\n",
     );
     out
 }
