@@ -239,7 +239,7 @@ fn data_plane_config(
             signing_key: *identity.signing_key(),
             validators: chain.node_keys.clone(),
             stamp_flush_us: options.stamp_flush_us,
-            messages_per_poll: 2,
+            messages_per_poll: 4,
             recent_txs: 65_536,
             salt: seed(),
         },

@@ -32,7 +32,7 @@ const BLOCK_TXS_MAX: u32 = 1_024;
 const BLOCK_BYTES_MAX: u32 = 640 * 1024;
 /// Stamps are batched for 3 ms on a devnet, so that four nodes on two cores share a signature among more of them; the
 /// watermark waits for that and for their way.
-const WATERMARK_LAG_US: u32 = 5_000;
+const WATERMARK_LAG_US: u32 = 3_500;
 /// How late a stamp or a proposal may be on a devnet.
 const MESSAGE_DELAY_MS: u32 = 10_000;
 /// How long a finished load may take to become final.
@@ -192,7 +192,7 @@ pub fn run(args: &DevnetArgs) -> CliResult {
             journal_bytes: 16 << 20,
             segment_bytes: 16 << 20,
             mempool_transactions_max: 32_768,
-            stamp_flush_us: 3_000,
+            stamp_flush_us: 2_000,
             ..NodeOptions::default()
         },
         clock_bound_us: args.clock_bound_us,
