@@ -9,7 +9,8 @@ import { privateKeyToAccount } from "viem/accounts";
 const [url, key, to] = process.argv.slice(2);
 
 async function withEthers() {
-  const provider = new ethers.JsonRpcProvider(url);
+  // ethers keeps an answer for a quarter of a second, in which a transfer is final and the nonce has moved on.
+  const provider = new ethers.JsonRpcProvider(url, undefined, { cacheTimeout: -1 });
   provider.pollingInterval = 50;
   const wallet = new ethers.Wallet(key, provider);
   const { chainId } = await provider.getNetwork();
