@@ -150,6 +150,11 @@ fn read_submit<'a>(reader: &mut Reader<'a>) -> Result<ArrayVec<&'a [u8], TXS_PER
         .collect()
 }
 
+/// Bytes of a Submit before its transactions: kind and count.
+pub const SUBMIT_HEADER_BYTES: usize = 1 + 1;
+/// Bytes of a Submit's transaction beside its wire bytes: the length.
+pub const SUBMIT_TX_BYTES: usize = 2;
+
 /// Appends a `Submit` message of `txs`' wire bytes.
 pub fn write_submit(txs: &[&[u8]], out: &mut impl Sink) {
     out.put_u8(MessageKind::Submit as u8);

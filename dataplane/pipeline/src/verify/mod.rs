@@ -27,7 +27,7 @@ use job::{Admitted, CHECKS_MAX, Job, Origin};
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::limits::TXS_PER_MESSAGE_MAX;
 use roko_wire::merkle::Tree;
-use roko_wire::message::{Message, MessageKind};
+use roko_wire::message::{Message, MessageKind, SUBMIT_HEADER_BYTES, SUBMIT_TX_BYTES};
 use roko_wire::rules::TxRules;
 use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, Stamp, StampedBatch};
 use roko_wire::tx::{self, Ed25519Check};
@@ -117,10 +117,6 @@ const FINALS_PER_POLL: usize = 64;
 
 /// What is left of a message when it is read.
 type Admission = (Origin, ArrayVec<Admitted, TXS_PER_MESSAGE_MAX>);
-
-/// Bytes of a Submit before its transactions, and before each of them.
-const SUBMIT_HEADER_BYTES: usize = 2;
-const SUBMIT_TX_BYTES: usize = 2;
 
 /// The stage.
 pub struct Verify<P: FramePool> {
