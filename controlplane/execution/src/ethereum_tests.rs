@@ -2,7 +2,7 @@
 
 use crate::executor::{BlockContext, Executor, TransferExecutor};
 use crate::receipt::Status;
-use crate::selection::Candidate;
+use crate::selection::{Candidate, StampStanding};
 use crate::senders::SenderRefusal;
 use crate::test_chain::{
     BASE_FEE, CHAIN, GAS_LIMIT, Stamped, TestChain, native, nothing_verified, stamped, tie,
@@ -181,6 +181,12 @@ fn the_window_ends_as_long_after_the_stamp_as_genesis_allows() {
     let id = tx_id(&txs[0].wire);
     let time = txs[0].time;
     let order = Ordered { id, sender: address(1), nonce: 0, time, tie_break: tie(&id), moment: time };
-    let candidate = Candidate::new(order, &parse(&txs[0].wire).unwrap().terms(), &chain.rules, 200);
+    let candidate = Candidate::new(
+        order,
+        &parse(&txs[0].wire).unwrap().terms(),
+        &chain.rules,
+        200,
+        StampStanding::Unknown,
+    );
     assert_eq!(candidate.valid_until, NanoMoment(1_101_000));
 }

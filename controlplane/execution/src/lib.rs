@@ -29,7 +29,7 @@ mod validity_tests;
 
 pub use executor::{BlockContext, Executed, Executor, TransferExecutor};
 pub use receipt::{Receipt, Status};
-pub use selection::{Candidate, Exclusion, Selection, select};
+pub use selection::{Candidate, Exclusion, Selection, StampStanding, select};
 pub use senders::SenderRefusal;
 pub use tree::{Layers, OverlayTree};
 pub use tx::ExecutableTx;

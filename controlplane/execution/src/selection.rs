@@ -29,12 +29,31 @@ pub struct Candidate {
     pub valid_until: NanoMoment,
     /// What it adds to the body: wire bytes, its record, its stamp's path and its share of the batch.
     pub body_bytes: usize,
+    /// What this node thinks of its stamp.
+    pub stamp: StampStanding,
+}
+
+/// A node's opinion of a stamp, by its own receive time of the same transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StampStanding {
+    /// It did not see the transaction come with this stamp.
+    Unknown,
+    /// The stamp's time is within what the way here and the clocks allow.
+    Plausible,
+    /// It is not.
+    Implausible,
 }
 
 impl Candidate {
     /// The candidate for a parsed transaction, under the rules of its chain.
     #[must_use]
-    pub fn new(order: Ordered, terms: &Terms, rules: &BlockRules, body_bytes: usize) -> Candidate {
+    pub fn new(
+        order: Ordered,
+        terms: &Terms,
+        rules: &BlockRules,
+        body_bytes: usize,
+        stamp: StampStanding,
+    ) -> Candidate {
         Candidate {
             order,
             gas_limit: terms.gas_limit,
@@ -42,6 +61,7 @@ impl Candidate {
             cost_max: terms.cost_max(),
             valid_until: rules.tx.valid_until(terms, order.time),
             body_bytes,
+            stamp,
         }
     }
 }
@@ -55,6 +75,9 @@ pub enum Exclusion {
     /// Among the candidates before.
     #[error("the same transaction came before")]
     Duplicate,
+    /// The block holds as many implausible stamps as its proposer puts up with: it must be stamped anew.
+    #[error("its stamp is implausible here, and the block holds as many such as it may")]
+    ImplausibleStamp,
     /// It does not pay the base fee of this block.
     #[error("max_fee is below the block's base fee {base_fee}: it waits for a lower one")]
     FeeBelowBase {
@@ -98,6 +121,9 @@ pub struct BlockFrame<'a> {
     pub base_fee: u128,
     /// Bytes of an empty body.
     pub body_bytes_empty: usize,
+    /// Most implausible stamps, per thousand of those that this node can judge. A proposer takes half of what genesis
+    /// allows: other nodes saw other transactions first-hand, and count against their own.
+    pub implausible_permille_max: u32,
 }
 
 /// What is in and what is out; together all candidates, by their index.
@@ -122,6 +148,7 @@ pub fn select(frame: &BlockFrame<'_>, candidates: &[Candidate]) -> Selection {
             last_moment: frame.last_moment,
             count: 0,
         },
+        stamps: Stamps::default(),
         room: Room { gas: 0, bytes: frame.body_bytes_empty, full: false },
     };
     let mut out = Selection { kept: Vec::with_capacity(candidates.len()), excluded: Vec::new() };
@@ -141,6 +168,7 @@ struct Pass<'a> {
     senders: Senders<'a>,
     seen: HashSet<TxId>,
     places: Places,
+    stamps: Stamps,
     room: Room,
 }
 
@@ -155,12 +183,14 @@ impl Pass<'_> {
         if candidate.max_fee < self.frame.base_fee {
             return Err(Exclusion::FeeBelowBase { base_fee: self.frame.base_fee });
         }
+        let stamps = self.stamps.with(candidate.stamp, self.frame.implausible_permille_max)?;
         let after = self.senders.after(&order.sender, order.nonce, candidate.cost_max)?;
         let (moment, stands_at, displaced) = self.places.place(self.frame, candidate)?;
         // Taken even if the block is full: then nothing more gets in, and his later ones wait for room, not for this one.
         after.take();
         self.room.make(self.frame.rules, candidate, self.places.count)?;
         self.places.take(order, moment, stands_at, displaced);
+        self.stamps = stamps;
         Ok(moment)
     }
 }
@@ -208,6 +238,25 @@ impl Places {
         self.chains.insert(order.sender, (stands_at, self.count));
         self.last_moment = moment;
         self.count += 1;
+    }
+}
+
+/// The stamps kept so far of which this node has an opinion.
+#[derive(Clone, Copy, Default)]
+struct Stamps {
+    judged: u64,
+    implausible: u64,
+}
+
+impl Stamps {
+    /// The counts with one more, when they are within the limit.
+    fn with(self, standing: StampStanding, permille_max: u32) -> Result<Stamps, Exclusion> {
+        let implausible = self.implausible + u64::from(standing == StampStanding::Implausible);
+        let judged = self.judged + u64::from(standing != StampStanding::Unknown);
+        if implausible > self.implausible && implausible * 1_000 > judged * u64::from(permille_max) {
+            return Err(Exclusion::ImplausibleStamp);
+        }
+        Ok(Stamps { judged, implausible })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The validity check: right blocks pass and come out parsed, each kind of wrong one is named; and what the proposer's
 //! selection keeps always passes.
 
-use crate::selection::{BlockFrame, Candidate, Exclusion, select};
+use crate::selection::{BlockFrame, Candidate, Exclusion, StampStanding, select};
 use crate::senders::SenderRefusal;
 use crate::test_chain::*;
 use crate::validity::{BlockError, TxError, Verified};
@@ -219,7 +219,7 @@ fn candidate(chain: &TestChain, tx: &Stamped, from: u8) -> Candidate {
         tie_break: tie(&id),
         moment: NanoMoment::ZERO,
     };
-    Candidate::new(order, &terms, &chain.rules, tx.wire.len() + 200)
+    Candidate::new(order, &terms, &chain.rules, tx.wire.len() + 200, StampStanding::Plausible)
 }
 
 fn frame(chain: &TestChain) -> BlockFrame<'_> {
@@ -231,6 +231,7 @@ fn frame(chain: &TestChain) -> BlockFrame<'_> {
         last_moment: chain.parent().last_moment,
         base_fee: BASE_FEE,
         body_bytes_empty: 64,
+        implausible_permille_max: 25,
     }
 }
 
@@ -277,6 +278,39 @@ fn the_selection_says_why_each_is_left_out() {
             (12, Exclusion::BlockFull),
         ]
     );
+}
+
+/// Of 200 candidates, every fourth without an opinion, those at `implausible` are implausible.
+fn left_out_as_implausible(implausible: &[usize], permille: u32) -> Vec<usize> {
+    let mut chain = TestChain::new();
+    (chain.rules.txs_max, chain.rules.body_bytes_max) = (1_000, 1_000_000);
+    let candidates: Vec<Candidate> = (0..200)
+        .map(|index| {
+            let from = (index % 19) as u8 + 1;
+            let tx = stamped(from, &native(index as u64 / 19, 1), 1_000_000 + index as u128);
+            let stamp = match index % 4 {
+                _ if implausible.contains(&index) => StampStanding::Implausible,
+                3 => StampStanding::Unknown,
+                _ => StampStanding::Plausible,
+            };
+            Candidate { stamp, ..candidate(&chain, &tx, from) }
+        })
+        .collect();
+    let frame = BlockFrame { implausible_permille_max: permille, ..frame(&chain) };
+    let excluded = select(&frame, &candidates).excluded;
+    excluded.iter().filter(|(_, why)| *why == Exclusion::ImplausibleStamp).map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn a_proposer_puts_up_with_few_implausible_stamps() {
+    // 25 of 1,000 judged: the first is one too many until 39 others were judged.
+    assert_eq!(left_out_as_implausible(&[50], 25), [50]);
+    assert!(left_out_as_implausible(&[52], 25).is_empty());
+    assert_eq!(left_out_as_implausible(&[60, 61], 25), [61]);
+    assert!(left_out_as_implausible(&[60, 180], 25).is_empty());
+    assert_eq!(left_out_as_implausible(&[180], 0), [180]);
+    let all: Vec<usize> = (0..200).collect();
+    assert!(left_out_as_implausible(&all, 1_000).is_empty());
 }
 
 proptest! {

@@ -69,6 +69,8 @@ counters! {
     disk_full: "store" / "disk_full",
     /// Broken voting rules, proven.
     evidence: "control" / "evidence",
+    /// Candidates with an implausible stamp beyond what a proposer puts up with; they are stamped anew.
+    stamps_put_off: "builder" / "implausible_stamp",
     /// Candidates whose nonce was used already.
     stale_nonce: "builder" / "stale_nonce",
     /// Candidates whose predecessor by nonce is missing; they wait.

@@ -7,7 +7,7 @@ use super::plane::{DrainRequest, Plane, PoolCommand, Target};
 use super::validate::{TreeView, check, execute};
 use roko_consensus::{Event, ProposalRequest, Verdict, VerifiedCertificate, justification_hash};
 use roko_execution::selection::{BlockFrame, Exclusion, Selection};
-use roko_execution::{BlockRules, Candidate, SenderRefusal, select};
+use roko_execution::{Candidate, SenderRefusal, StampStanding, select};
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::spread::SpreadBlock;
 use roko_ring::mempool::Ended;
@@ -95,11 +95,33 @@ impl<P: Plane> Replica<P> {
             last_moment: parent.last_moment,
             base_fee: parent.next_base_fee,
             body_bytes_empty: BODY_BYTES_EMPTY,
+            implausible_permille_max: self.chain.genesis.limits.implausible_stamps_permille_max / 2,
         };
-        let candidates: Vec<Candidate> = (0..buffer.candidates().len())
-            .filter_map(|place| candidate(&self.chain.rules, buffer, place))
-            .collect();
+        let candidates: Vec<Candidate> =
+            (0..buffer.candidates().len()).filter_map(|place| self.candidate(buffer, place)).collect();
         select(&frame, &candidates)
+    }
+
+    /// A drained candidate as the selection sees it; every one was parsed before it got into the pool.
+    fn candidate(&self, buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
+        let drained = &buffer.candidates()[place];
+        let wire = buffer.wire(place);
+        let terms = parse(wire).ok()?.terms();
+        let order = Ordered {
+            id: drained.id,
+            sender: drained.sender,
+            nonce: drained.nonce,
+            time: drained.time,
+            tie_break: drained.tie_break,
+            moment: drained.time,
+        };
+        let stamp = &drained.proof.stamp;
+        let stamp = match self.seen.get(&drained.id).filter(|seen| seen.stamp == *stamp) {
+            None => StampStanding::Unknown,
+            Some(seen) if self.plausible_window().allows(stamp, seen.received) => StampStanding::Plausible,
+            Some(_) => StampStanding::Implausible,
+        };
+        Some(Candidate::new(order, &terms, &self.chain.rules, wire.len() + BODY_BYTES_PER_TX, stamp))
     }
 
     /// What is left out is no longer in flight: what can never get into a block leaves the pool, the rest waits there.
@@ -112,6 +134,7 @@ impl<P: Plane> Replica<P> {
                 Exclusion::Sender(SenderRefusal::NonceGap { .. }) => (false, &counters.nonce_gap),
                 Exclusion::Sender(_) => (true, &counters.over_balance),
                 Exclusion::Duplicate => (false, &counters.duplicate),
+                Exclusion::ImplausibleStamp => (false, &counters.stamps_put_off),
                 Exclusion::FeeBelowBase { .. } => (false, &counters.fee_below_base),
                 Exclusion::MomentExpired { .. } => (true, &counters.expired),
                 Exclusion::BlockFull
@@ -214,20 +237,4 @@ impl<P: Plane> Replica<P> {
         let summary = summary_of(block, id, parent_view, certificates);
         self.feed(Event::ProposalBuilt(summary));
     }
-}
-
-/// A drained candidate as the selection sees it; every one was parsed before it got into the pool.
-fn candidate(rules: &BlockRules, buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
-    let drained = &buffer.candidates()[place];
-    let wire = buffer.wire(place);
-    let terms = parse(wire).ok()?.terms();
-    let order = Ordered {
-        id: drained.id,
-        sender: drained.sender,
-        nonce: drained.nonce,
-        time: drained.time,
-        tie_break: drained.tie_break,
-        moment: drained.time,
-    };
-    Some(Candidate::new(order, &terms, rules, wire.len() + BODY_BYTES_PER_TX))
 }

@@ -108,16 +108,21 @@ pub struct PlausibleWindow {
     pub precision_ns: u64,
 }
 
+impl PlausibleWindow {
+    /// Whether what was received at `received` can have been stamped like this.
+    #[must_use]
+    pub fn allows(self, stamp: &Stamp, received: NanoMoment) -> bool {
+        let slack_ns = self.precision_ns.saturating_add(stamp.bound_ns);
+        let earliest = received.saturating_sub(self.delay_ns).saturating_sub(slack_ns);
+        (earliest..=received.saturating_add(slack_ns)).contains(&stamp.time)
+    }
+}
+
 impl StampPlausibility {
     /// Judges one stamp by this node's own receive time of the same transaction.
     pub fn judge(&mut self, stamp: &Stamp, received: NanoMoment, window: PlausibleWindow) {
         self.judged += 1;
-        let slack_ns = window.precision_ns.saturating_add(stamp.bound_ns);
-        let earliest = received.saturating_sub(window.delay_ns).saturating_sub(slack_ns);
-        let latest = received.saturating_add(slack_ns);
-        if stamp.time < earliest || stamp.time > latest {
-            self.implausible += 1;
-        }
+        self.implausible += u32::from(!window.allows(stamp, received));
     }
 
     /// Whether the implausible ones are at most `permille` of those judged.

@@ -74,19 +74,20 @@ impl<P: Plane> Replica<P> {
     }
 
     fn judge_stamps(&self, view: &BodyView<'_>, checked: &Checked) -> StampPlausibility {
-        let window = PlausibleWindow {
-            delay_ns: self.chain.window.delay_ns,
-            precision_ns: self.chain.window.precision_ns,
-        };
         let mut stamps = StampPlausibility::default();
         for (entry, tx) in view.entries().zip(&checked.txs) {
             // Only the very stamp that came with the transaction can be judged; one made anew is of another time.
             if let Some(seen) = self.seen.get(&tx.id).filter(|seen| seen.stamp == entry.stamp) {
-                stamps.judge(&entry.stamp, seen.received, window);
+                stamps.judge(&entry.stamp, seen.received, self.plausible_window());
             }
         }
         self.observer.counters.stamps_implausible.add(stamps.implausible as usize);
         stamps
+    }
+
+    /// When this node finds a stamp plausible.
+    pub(super) fn plausible_window(&self) -> PlausibleWindow {
+        PlausibleWindow { delay_ns: self.chain.window.delay_ns, precision_ns: self.chain.window.precision_ns }
     }
 
     fn timely(&self, block: &Block, parent_time: NanoMoment) -> Verdict {
