@@ -55,6 +55,8 @@ counters! {
     invalid_blocks: "control" / "invalid_block",
     /// Blocks whose time lies outside this node's window.
     untimely_blocks: "control" / "untimely_block",
+    /// Blocks with more implausible stamps than genesis allows: they get no vote here.
+    implausible_blocks: "control" / "implausible_block",
     /// Stamps that this node's own receive time contradicts.
     stamps_implausible: "control" / "implausible_stamp",
     /// Own proposals not made because the clock or the disk was not fit.

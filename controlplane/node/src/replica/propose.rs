@@ -15,8 +15,9 @@ use roko_wire::block::{BodyView, Header};
 use roko_wire::chunk::sign_proposal;
 use roko_wire::nano::ClockState;
 use roko_wire::order::Ordered;
+use roko_wire::stamp::Stamp;
 use roko_wire::tx::parse;
-use roko_wire::{BlockId, Hash32, NanoMoment};
+use roko_wire::{BlockId, Hash32, NanoMoment, TxId};
 use std::sync::Arc;
 
 /// Bytes of an empty body's archive, at most: four empty arrays' headers.
@@ -24,6 +25,11 @@ const BODY_BYTES_EMPTY: usize = 64;
 
 /// What a body holds of a transaction beside its wire bytes, at most: its record, its path, its own batch.
 const BODY_BYTES_PER_TX: usize = 64 + 32 * roko_wire::limits::STAMP_DEPTH_MAX + 128;
+
+/// After so many skipped views a proposer uses its own stamps only. Validators see transactions come at different times
+/// and may differ on which stamps are implausible; then they can refuse one proposal after the other, and the same
+/// transactions with the same stamps would come up again.
+const WARY_AFTER_SKIPS: u64 = 2;
 
 /// A block that the data plane is building.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub(super) struct Building {
     watermark: NanoMoment,
     time: NanoMoment,
     rebuilt: bool,
+    /// Stamps of other validators are stamped anew: see [`WARY_AFTER_SKIPS`].
+    wary: bool,
 }
 
 impl<P: Plane> Replica<P> {
@@ -50,7 +58,8 @@ impl<P: Plane> Replica<P> {
         let tag = self.blocks.fresh_tag();
         let drain = DrainRequest { tag, from: parent.watermark, watermark, after: parent.last_moment };
         self.plane.pool(PoolCommand::Drain(drain));
-        self.building = Some(Building { request, tag, watermark, time, rebuilt: false });
+        let wary = self.skipped_between(&request.parent, request.view) >= WARY_AFTER_SKIPS;
+        self.building = Some(Building { request, tag, watermark, time, rebuilt: false, wary });
     }
 
     /// Gives back what a build that never became a block has drained.
@@ -95,15 +104,19 @@ impl<P: Plane> Replica<P> {
             last_moment: parent.last_moment,
             base_fee: parent.next_base_fee,
             body_bytes_empty: BODY_BYTES_EMPTY,
-            implausible_permille_max: self.chain.genesis.limits.implausible_stamps_permille_max / 2,
+            implausible_permille_max: match building.wary {
+                true => 0,
+                false => self.chain.genesis.limits.implausible_stamps_permille_max / 2,
+            },
         };
-        let candidates: Vec<Candidate> =
-            (0..buffer.candidates().len()).filter_map(|place| self.candidate(buffer, place)).collect();
+        let candidates: Vec<Candidate> = (0..buffer.candidates().len())
+            .filter_map(|place| self.candidate(buffer, place, building.wary))
+            .collect();
         select(&frame, &candidates)
     }
 
     /// A drained candidate as the selection sees it; every one was parsed before it got into the pool.
-    fn candidate(&self, buffer: &BlockBuffer, place: usize) -> Option<Candidate> {
+    fn candidate(&self, buffer: &BlockBuffer, place: usize, wary: bool) -> Option<Candidate> {
         let drained = &buffer.candidates()[place];
         let wire = buffer.wire(place);
         let terms = parse(wire).ok()?.terms();
@@ -115,13 +128,19 @@ impl<P: Plane> Replica<P> {
             tie_break: drained.tie_break,
             moment: drained.time,
         };
-        let stamp = &drained.proof.stamp;
-        let stamp = match self.seen.get(&drained.id).filter(|seen| seen.stamp == *stamp) {
+        let stamp = self.standing(&drained.id, &drained.proof.stamp, wary);
+        Some(Candidate::new(order, &terms, &self.chain.rules, wire.len() + BODY_BYTES_PER_TX, stamp))
+    }
+
+    fn standing(&self, id: &TxId, stamp: &Stamp, wary: bool) -> StampStanding {
+        if wary && self.own.as_ref().is_some_and(|own| own.index != stamp.ingress) {
+            return StampStanding::Implausible;
+        }
+        match self.seen.get(id).filter(|seen| seen.stamp == *stamp) {
             None => StampStanding::Unknown,
             Some(seen) if self.plausible_window().allows(stamp, seen.received) => StampStanding::Plausible,
             Some(_) => StampStanding::Implausible,
-        };
-        Some(Candidate::new(order, &terms, &self.chain.rules, wire.len() + BODY_BYTES_PER_TX, stamp))
+        }
     }
 
     /// What is left out is no longer in flight: what can never get into a block leaves the pool, the rest waits there.

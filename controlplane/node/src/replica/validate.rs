@@ -13,7 +13,7 @@ use roko_execution::validity::{self, BlockError, Checked, Parent};
 use roko_execution::{BlockContext, Executor, StateView, TransferExecutor, base_fee};
 use roko_state::tree::Tree;
 use roko_wire::block::{BodyError, BodyView, Header};
-use roko_wire::{Account, Address, BlockId, NanoMoment};
+use roko_wire::{Account, Address, BlockId, NanoMoment, View};
 use std::sync::Arc;
 
 /// A state tree as execution reads it.
@@ -32,10 +32,6 @@ enum PayloadError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Block(#[from] BlockError),
-    #[error(
-        "{implausible} of {judged} stamps that this node can judge are implausible, more than genesis allows"
-    )]
-    Stamps { implausible: u32, judged: u32 },
 }
 
 impl<P: Plane> Replica<P> {
@@ -52,7 +48,7 @@ impl<P: Plane> Replica<P> {
         let (Some(body), None) = (block.body().map(Arc::clone), block.verdict) else { return };
         let Some(parent) = self.blocks.outcome(&block.header.parent) else { return };
         match self.check_payload(block, body.body(), &parent) {
-            Ok(checked) => match self.timely(block, parent.time) {
+            Ok((checked, stamps)) => match self.timely(block, parent.time, stamps) {
                 Verdict::Invalid => self.refuse(id),
                 verdict => self.conclude(id, verdict, checked, &parent),
             },
@@ -63,14 +59,16 @@ impl<P: Plane> Replica<P> {
         }
     }
 
-    fn check_payload(&self, block: &Block, body: &[u8], parent: &Outcome) -> Result<Checked, PayloadError> {
+    fn check_payload(
+        &self,
+        block: &Block,
+        body: &[u8],
+        parent: &Outcome,
+    ) -> Result<(Checked, StampPlausibility), PayloadError> {
         let view = BodyView::access(body)?;
         let checked = check(&self.chain, &block.header, &view, body.len(), parent, &self.seen)?;
         let stamps = self.judge_stamps(&view, &checked);
-        if !stamps.is_within(self.chain.genesis.limits.implausible_stamps_permille_max) {
-            return Err(PayloadError::Stamps { implausible: stamps.implausible, judged: stamps.judged });
-        }
-        Ok(checked)
+        Ok((checked, stamps))
     }
 
     fn judge_stamps(&self, view: &BodyView<'_>, checked: &Checked) -> StampPlausibility {
@@ -90,12 +88,21 @@ impl<P: Plane> Replica<P> {
         PlausibleWindow { delay_ns: self.chain.window.delay_ns, precision_ns: self.chain.window.precision_ns }
     }
 
-    fn timely(&self, block: &Block, parent_time: NanoMoment) -> Verdict {
+    /// What this node thinks of the block's times. Other nodes may think otherwise and make the block final, so one that
+    /// gets no vote here for its times is executed all the same.
+    fn timely(&self, block: &Block, parent_time: NanoMoment, stamps: StampPlausibility) -> Verdict {
         let header = &block.header;
         let received = block.times.header.unwrap_or(self.clock.now);
-        let skipped = self.skipped_before(header);
+        let skipped = self.skipped_between(&header.parent, header.view);
         match timeliness(header.time, parent_time, received, self.chain.window, skipped) {
-            Timeliness::Timely => Verdict::Valid,
+            Timeliness::Timely => {
+                let permille_max = self.chain.genesis.limits.implausible_stamps_permille_max;
+                if stamps.is_within(permille_max) {
+                    return Verdict::Valid;
+                }
+                self.observer.counters.implausible_blocks.add(1);
+                Verdict::Untimely
+            }
             Timeliness::NotAboveParent => Verdict::Invalid,
             Timeliness::TooOld { .. } | Timeliness::TooNew { .. } => {
                 self.observer.counters.untimely_blocks.add(1);
@@ -104,13 +111,13 @@ impl<P: Plane> Replica<P> {
         }
     }
 
-    /// Views skipped between the parent's and the block's.
-    fn skipped_before(&self, header: &Header) -> u64 {
-        let parent_view = match self.blocks.get(&header.parent) {
+    /// Views skipped between the parent's and `view`.
+    pub(super) fn skipped_between(&self, parent: &BlockId, view: View) -> u64 {
+        let parent_view = match self.blocks.get(parent) {
             Some(parent) => parent.header.view,
             None => self.blocks.last_final_view(),
         };
-        header.view.0.saturating_sub(parent_view.0).saturating_sub(1)
+        view.0.saturating_sub(parent_view.0).saturating_sub(1)
     }
 
     /// The machine hears the verdict first and the ballot goes to be signed; the block is executed meanwhile. Everything
