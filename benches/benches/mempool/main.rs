@@ -7,10 +7,15 @@
 //!
 //! Peer: the obvious shape, a BTreeMap by time, a BinaryHeap by fee and a HashMap of owned transactions, behind one
 //! mutex ([`peers`]); and the same over crossbeam's skip lists. Floor: ten times as fast as the obvious shape.
+//!
+//! `mempool` runs all of it on one thread, `mempool_two_cores` between two, and `mempool_verifying_core` shows what the
+//! core pays that offers a transaction every 4 us, as one that checks signatures does ([`handover`]).
 
+mod handover;
 mod peers;
 mod workload;
 
+use handover::Pace;
 use peers::{Heap, Peer, Skip};
 use roko_benches::{Comparison, Report};
 use roko_ring::mempool::{Config, Limits, Mempool, NewTx, Span, Verdict};
@@ -36,21 +41,26 @@ trait Pool {
     fn finalize(&mut self, tag: u64, now: NanoMoment) -> usize;
 }
 
+/// Offers a transaction to the ring's pool.
+fn insert(pool: &mut Mempool<u64>, offer: &Offer, now: NanoMoment) -> bool {
+    let tx = NewTx {
+        id: offer.id,
+        sender: offer.sender,
+        nonce: offer.nonce,
+        time: offer.time,
+        tie_break: offer.tie_break,
+        fee: offer.fee,
+        gas: 21_000,
+        valid_until: offer.valid_until,
+        meta: offer.tie_break,
+        bytes: &offer.bytes,
+    };
+    pool.insert(&tx, now).is_ok()
+}
+
 impl Pool for Mempool<u64> {
     fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
-        let tx = NewTx {
-            id: offer.id,
-            sender: offer.sender,
-            nonce: offer.nonce,
-            time: offer.time,
-            tie_break: offer.tie_break,
-            fee: offer.fee,
-            gas: 21_000,
-            valid_until: offer.valid_until,
-            meta: offer.tie_break,
-            bytes: &offer.bytes,
-        };
-        Mempool::insert(self, &tx, now).is_ok()
+        insert(self, offer, now)
     }
 
     fn drain(
@@ -134,9 +144,9 @@ fn compare(txs: usize, criterion: &mut criterion::Criterion, report: &mut Report
     let pool = Mempool::<u64>::new(&config).expect("the sizes fit");
     Comparison::new(format!("mempool/txs={txs}"), txs as u64)
         .case("roko_mempool", rounds(txs, pool, own))
-        .case("btree_heap_hash_mutex", rounds(txs, Peer::<Heap>::new(txs), sample))
+        .case("btree_heap_hash_mutex", rounds(txs, &Peer::<Heap>::new(txs), sample))
         .floor_ratio(0.1)
-        .case("skip_lists_hash_mutex", rounds(txs, Peer::<Skip>::new(txs), skip))
+        .case("skip_lists_hash_mutex", rounds(txs, &Peer::<Skip>::new(txs), skip))
         .run(criterion, report);
     for (phases, name) in
         phases.iter().zip(["roko_mempool", "btree_heap_hash_mutex", "skip_lists_hash_mutex"])
@@ -152,11 +162,28 @@ fn compare(txs: usize, criterion: &mut criterion::Criterion, report: &mut Report
     }
 }
 
+fn compare_between_cores(txs: usize, pace: Pace, criterion: &mut criterion::Criterion, report: &mut Report) {
+    let config = Config { prefault: true, ..Config::for_txs(4 * txs, 7) };
+    let pool = Mempool::<u64>::new(&config).expect("the sizes fit");
+    let name = if pace == Pace::Full { "two_cores" } else { "verifying_core" };
+    let comparison = Comparison::new(format!("mempool_{name}/txs={txs}"), txs as u64)
+        .case("roko_mempool", handover::rounds(txs, pool, pace))
+        .case("btree_heap_hash_mutex", handover::rounds(txs, Peer::<Heap>::new(4 * txs), pace));
+    let comparison = if pace == Pace::Full { comparison } else { comparison.floor_ratio(0.1) };
+    comparison
+        .case("skip_lists_hash_mutex", handover::rounds(txs, Peer::<Skip>::new(4 * txs), pace))
+        .run(criterion, report);
+}
+
 fn main() {
     let mut report = Report::new("mempool", "none; memory");
     let mut criterion = Report::criterion();
     for txs in [1_024, 16_384, 65_536] {
         compare(txs, &mut criterion, &mut report);
+        compare_between_cores(txs, Pace::Full, &mut criterion, &mut report);
+    }
+    for txs in [1_024, 16_384] {
+        compare_between_cores(txs, Pace::Checked, &mut criterion, &mut report);
     }
     report.finish(criterion);
 }

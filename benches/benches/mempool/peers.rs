@@ -4,7 +4,6 @@
 //! the pool by another way is passed over when it comes up (a binary heap cannot remove), and the heap is cleaned
 //! when half of it is such.
 
-use crate::Pool;
 use crate::workload::{BLOCK_TXS, Offer};
 use core::cmp::Reverse;
 use crossbeam_skiplist::SkipMap;
@@ -178,8 +177,8 @@ impl<O: Orders> Inner<O> {
     }
 }
 
-impl<O: Orders> Pool for Peer<O> {
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
+impl<O: Orders> Peer<O> {
+    pub(crate) fn offer(&self, offer: &Offer, now: NanoMoment) -> bool {
         let mut inner = self.inner.lock().expect("no thread panicked");
         let inner = &mut *inner;
         if offer.valid_until < now
@@ -211,10 +210,9 @@ impl<O: Orders> Pool for Peer<O> {
         true
     }
 
-    fn drain(
-        &mut self,
+    pub(crate) fn take_block(
+        &self,
         tag: u64,
-        _from: NanoMoment,
         until: NanoMoment,
         sink: &mut dyn FnMut(NanoMoment, &[u8]),
     ) -> usize {
@@ -247,7 +245,7 @@ impl<O: Orders> Pool for Peer<O> {
         count
     }
 
-    fn finalize(&mut self, tag: u64, _now: NanoMoment) -> usize {
+    pub(crate) fn release(&self, tag: u64) -> usize {
         let mut inner = self.inner.lock().expect("no thread panicked");
         let inner = &mut *inner;
         let block = inner.in_flight.remove(&tag).unwrap_or_default();

@@ -31,6 +31,8 @@ pub(crate) struct Workload {
     arrivals: Vec<usize>,
     round: u64,
     span_ns: u64,
+    /// How far a sender's nonces move on each round.
+    nonce_step: u64,
 }
 
 impl Workload {
@@ -59,7 +61,21 @@ impl Workload {
             }
         }
         let span_ns = unique.len() as u64 * STEP_NS + JITTER_NS;
-        Workload { unique, arrivals, round: 0, span_ns }
+        Workload { unique, arrivals, round: 0, span_ns, nonce_step: 0 }
+    }
+
+    /// Rounds of `txs`, each offered while the one before is pooled.
+    pub(crate) fn standing_of(txs: usize) -> Workload {
+        let mut work = Workload::new(txs);
+        work.unique.truncate(txs);
+        work.arrivals.retain(|index| *index < txs);
+        work.nonce_step = SENDER_TXS;
+        work
+    }
+
+    /// How many transactions of the round before stand in the pool.
+    pub(crate) fn standing(&self) -> usize {
+        if self.round > 1 { self.unique.len() } else { 0 }
     }
 
     /// Moves every transaction on in time, under another id.
@@ -67,6 +83,7 @@ impl Workload {
         self.round += 1;
         for offer in &mut self.unique {
             offer.id.0[..8].copy_from_slice(&self.round.to_le_bytes());
+            offer.nonce += self.nonce_step;
             offer.time = offer.time.saturating_add(self.span_ns);
             offer.valid_until = offer.valid_until.saturating_add(self.span_ns);
         }
@@ -84,6 +101,11 @@ impl Workload {
     /// Before every time of this round.
     pub(crate) fn from(&self) -> NanoMoment {
         START.saturating_add(self.round * self.span_ns)
+    }
+
+    /// Before every time of the round before.
+    pub(crate) fn before(&self) -> NanoMoment {
+        START.saturating_add(self.round.saturating_sub(1) * self.span_ns)
     }
 
     /// After every time of this round.
