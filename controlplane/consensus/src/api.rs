@@ -139,6 +139,9 @@ pub enum Event {
     ProposalBuilt(ProposalSummary),
     /// Whether transactions wait for a block.
     PendingTransactions(bool),
+    /// The driver was behind, and has fetched, checked and executed every block up to this one, whose proof it has
+    /// verified.
+    CaughtUp(FinalBlock),
 }
 
 /// What a leader needs to build a block.

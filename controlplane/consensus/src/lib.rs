@@ -28,4 +28,6 @@ pub use justification::justification_hash;
 pub use machine::Machine;
 pub use quorum::{Preset, Quorums};
 pub use set::{Validator, ValidatorSet};
-pub use verify::{VerifiedCertificate, VerifiedVote, aggregate_votes, verify_certificate, verify_votes};
+pub use verify::{
+    VerifiedCertificate, VerifiedVote, aggregate_votes, verify_certificate, verify_final, verify_votes,
+};

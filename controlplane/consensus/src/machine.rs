@@ -128,6 +128,7 @@ impl Machine {
             Event::Certificates(certificates) => self.on_certificates(certificates),
             Event::OwnVoteDurable(vote) => self.on_own_vote(vote),
             Event::PendingTransactions(pending) => self.pending_transactions = pending,
+            Event::CaughtUp(last_final) => self.on_caught_up(last_final, out),
         }
         self.settle(out);
         if !self.halted {

@@ -9,7 +9,7 @@ use roko_wire::codec::Sink;
 use roko_wire::vote::{
     Ballot, Bitmap, BlsSignature, Certificate, CertificateKind, SigningDomain, Vote, vote_signing_bytes,
 };
-use roko_wire::{ValidatorIndex, View};
+use roko_wire::{BlockId, ValidatorIndex, View};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
@@ -151,6 +151,44 @@ pub fn verify_certificate(
     let second_message = vote_signing_bytes(domain, certificate.view, &Ballot::SkipFallback);
     signature.verify_groups(&[(&first, &first_message), (&second, &second_message)])?;
     Ok(VerifiedCertificate(certificate))
+}
+
+/// Why a block is not proven final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// No CommitFast, and not both SlowBlock and CommitSlow, of this block in its view.
+    #[error("there is no commit of the block among its certificates")]
+    NoCommit,
+    /// One of them does not hold.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// Checks that `certificates` prove `block` of `view` final: a CommitFast, or SlowBlock and CommitSlow. Returns those.
+///
+/// # Errors
+/// When they are not there, or do not hold.
+pub fn verify_final(
+    block: BlockId,
+    view: View,
+    certificates: &[Certificate],
+    domain: SigningDomain,
+    set: &ValidatorSet,
+    quorums: &Quorums,
+) -> Result<Vec<Certificate>, ProofError> {
+    let of = |kind: CertificateKind| certificates.iter().find(|c| c.view == view && c.kind == kind);
+    let proof = match of(CertificateKind::CommitFast(block)) {
+        Some(fast) => vec![fast.clone()],
+        None => {
+            let pair = of(CertificateKind::SlowBlock(block)).zip(of(CertificateKind::CommitSlow(block)));
+            let (slow, commit) = pair.ok_or(ProofError::NoCommit)?;
+            vec![slow.clone(), commit.clone()]
+        }
+    };
+    for certificate in &proof {
+        verify_certificate(certificate.clone(), domain, set, quorums)?;
+    }
+    Ok(proof)
 }
 
 /// What became of a batch of votes.

@@ -152,3 +152,36 @@ fn secret_keys_round_trip_and_stay_secret() {
     assert_eq!(SecretKey::from_bytes(&[0; 32]).unwrap_err(), bls::BlsError::SecretKey);
     assert_eq!(SecretKey::from_seed(&[1; 31]).unwrap_err(), bls::BlsError::ShortSeed { bytes: 31 });
 }
+
+#[test]
+fn a_commit_of_this_very_block_proves_it_final() {
+    let keys = keys(4);
+    let (set, quorums) = (set(&keys), Quorums::new(4, 1, 0).unwrap());
+    let votes = |ballot: Ballot, signers: &[u16]| -> Vec<_> {
+        signers.iter().map(|signer| vote(&keys, *signer, 9, ballot)).collect()
+    };
+    let of =
+        |kind: CertificateKind, signers: &[u16]| certificate(kind, &votes(kind.first_ballot(), signers), &[]);
+    let proves = |certificates: &[Certificate], view: u64, block: BlockId| {
+        verify_final(block, View(view), certificates, DOMAIN, &set, &quorums)
+    };
+    let fast = of(CertificateKind::CommitFast(BLOCK), &[0, 1, 2, 3]);
+    let slow = of(CertificateKind::SlowBlock(BLOCK), &[0, 1, 2]);
+    let commit = of(CertificateKind::CommitSlow(BLOCK), &[1, 2, 3]);
+    assert_eq!(proves(&[slow.clone(), fast.clone()], 9, BLOCK), Ok(vec![fast.clone()]));
+    assert_eq!(proves(&[commit.clone(), slow.clone()], 9, BLOCK), Ok(vec![slow.clone(), commit.clone()]));
+    assert_eq!(proves(&[slow.clone()], 9, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(&[commit.clone()], 9, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(&[fast.clone()], 8, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(&[fast.clone()], 9, BlockId([6; 32])), Err(ProofError::NoCommit));
+    let poor = of(CertificateKind::CommitSlow(BLOCK), &[1, 2]);
+    assert!(matches!(
+        proves(&[slow.clone(), poor], 9, BLOCK),
+        Err(ProofError::Certificate(CertificateError::Stake { .. }))
+    ));
+    let forged = Certificate { signature: slow.signature, ..commit };
+    assert!(matches!(
+        proves(&[slow, forged], 9, BLOCK),
+        Err(ProofError::Certificate(CertificateError::Signature(_)))
+    ));
+}

@@ -1,10 +1,12 @@
 //! The control thread of one node: rings in, replica, rings out.
 
+use crate::catchup::ToControl;
 use crate::observe::Observer;
 use crate::replica::Replica;
 use crate::replica::seen::SeenTx;
 use crate::ring_plane::RingPlane;
 use crate::wake::Waker;
+use crossbeam::channel::Receiver;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::link::{ControlFrame, Seen};
 use roko_pipeline::metrics::StageMetrics;
@@ -30,6 +32,8 @@ pub struct ControlInput<B> {
     pub built: Consumer<Box<BlockBuffer>>,
     /// The order stage's figures: how much waits in the pool.
     pub order_metrics: Arc<StageMetrics>,
+    /// Questions and blocks of the catch-up.
+    pub catchup: Receiver<ToControl>,
 }
 
 /// The control thread's loop.
@@ -57,7 +61,9 @@ impl<B: FrameBuf> ControlLoop<B> {
             if !self.turn() {
                 let longest = self.replica.idle_ns().map_or(PARK_MAX, Duration::from_nanos).min(PARK_MAX);
                 let input = &self.input;
-                self.waker.park(longest, || !input.frames.is_empty() || !input.built.is_empty());
+                let waits =
+                    || !input.frames.is_empty() || !input.built.is_empty() || !input.catchup.is_empty();
+                self.waker.park(longest, waits);
             }
         }
     }
@@ -82,9 +88,23 @@ impl<B: FrameBuf> ControlLoop<B> {
             self.replica.on_built(buffer);
             work += 1;
         }
+        while self.replica.takes_blocks()
+            && let Ok(asked) = self.input.catchup.try_recv()
+        {
+            self.on_catchup(asked);
+            work += 1;
+        }
         let waiting = self.input.order_metrics.value("pending") > 0;
         work += self.replica.poll(waiting);
         work > 0
+    }
+
+    /// Whoever asked and does not wait any more asks again.
+    fn on_catchup(&mut self, asked: ToControl) {
+        match asked {
+            ToControl::Base(reply) => drop(reply.send(self.replica.base().0)),
+            ToControl::Blocks(blocks, reply) => drop(reply.send(self.replica.on_caught_up(blocks))),
+        }
     }
 
     fn note_seen(&mut self, seen: &Seen) {

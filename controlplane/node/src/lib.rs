@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod api;
+pub mod catchup;
 pub mod chain;
 pub mod cli;
 pub mod clock;

@@ -99,6 +99,8 @@ pub struct Observer {
     pub final_blocks: broadcast::Sender<Arc<BlockInfo>>,
     view: AtomicU64,
     durable_height: AtomicU64,
+    catchup_height: AtomicU64,
+    catchup_target: AtomicU64,
     transactions_wait: AtomicBool,
     forks: AtomicU64,
     problem: Mutex<Option<String>>,
@@ -123,6 +125,8 @@ impl Observer {
             final_blocks: broadcast::channel(SUBSCRIBER_LAG_MAX).0,
             view: AtomicU64::new(0),
             durable_height: AtomicU64::new(0),
+            catchup_height: AtomicU64::new(0),
+            catchup_target: AtomicU64::new(0),
             transactions_wait: AtomicBool::new(false),
             forks: AtomicU64::new(0),
             problem: Mutex::new(None),
@@ -260,21 +264,10 @@ impl Observer {
         outcome: &Outcome,
         now: NanoMoment,
     ) {
-        let mut progress = lock(&self.progress);
-        progress.blocks_final += 1;
-        progress.transactions_final += outcome.txs.len() as u64;
-        let before = progress.last_block_time.replace(outcome.time);
-        if let Some(before) = before {
-            progress.block_time.record(outcome.time.nanos_since(before));
-        }
+        let mut progress = self.block_is_final(outcome);
         if let Some(voters) = progress.voters.get(&block.header.view) {
             let stake = chain.set.stake_of(voters).unwrap_or(0);
             progress.participation = Some(stake as f64 / chain.set.total_stake() as f64);
-        }
-        progress.final_ids.push_back(outcome.block);
-        if progress.final_ids.len() > FINAL_IDS {
-            progress.final_ids.pop_front();
-            progress.final_ids_from += 1;
         }
         if let (Some(own), Some(body)) = (own, block.body())
             && let Ok(view) = BodyView::access(body.body())
@@ -283,6 +276,45 @@ impl Observer {
                 record_finality(&mut progress.finality, chain, block, entry.stamp.time, now);
             }
         }
+    }
+
+    /// A fetched block is final.
+    pub fn note_block(&self, outcome: &Outcome) {
+        drop(self.block_is_final(outcome));
+    }
+
+    fn block_is_final(&self, outcome: &Outcome) -> MutexGuard<'_, Progress> {
+        let mut progress = lock(&self.progress);
+        progress.blocks_final += 1;
+        progress.transactions_final += outcome.txs.len() as u64;
+        let before = progress.last_block_time.replace(outcome.time);
+        if let Some(before) = before {
+            progress.block_time.record(outcome.time.nanos_since(before));
+        }
+        progress.final_ids.push_back(outcome.block);
+        if progress.final_ids.len() > FINAL_IDS {
+            progress.final_ids.pop_front();
+            progress.final_ids_from += 1;
+        }
+        progress
+    }
+
+    /// Blocks are being fetched: this is the last one here, and that is the last one to fetch.
+    pub fn catching_up(&self, height: u64, target: u64) {
+        self.catchup_height.store(height, Ordering::Relaxed);
+        self.catchup_target.store(target, Ordering::Relaxed);
+    }
+
+    /// No more blocks are being fetched.
+    pub fn caught_up(&self) {
+        self.catchup_target.store(0, Ordering::Relaxed);
+    }
+
+    /// Height and target of a fetch under way.
+    #[must_use]
+    pub fn catchup(&self) -> Option<(u64, u64)> {
+        let target = self.catchup_target.load(Ordering::Relaxed);
+        (target > 0).then(|| (self.catchup_height.load(Ordering::Relaxed), target))
     }
 
     /// A block is on disk: it may be told.

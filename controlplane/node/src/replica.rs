@@ -8,6 +8,7 @@
 mod actions;
 pub mod assembly;
 pub mod blocks;
+pub mod catchup;
 mod certificates;
 mod finalize;
 mod first_hand;
@@ -16,7 +17,7 @@ pub mod plane;
 mod propose;
 mod restore;
 pub mod seen;
-mod validate;
+pub(crate) mod validate;
 
 use crate::chain::{Chain, Own};
 use crate::observe::Observer;

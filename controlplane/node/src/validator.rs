@@ -2,6 +2,7 @@
 //! `roko run` for one.
 
 use crate::api::{DataPlaneView, NodeHandle};
+use crate::catchup::ToControl;
 use crate::chain::{Chain, Own};
 use crate::control::{ControlInput, ControlLoop};
 use crate::observe::Observer;
@@ -12,6 +13,7 @@ use crate::wake::{WakeStage, Waker};
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
+use crossbeam::channel::{Sender, bounded};
 use roko_consensus::SecretKey;
 use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
 use roko_pipeline::block_buffer::BlockRoom;
@@ -145,6 +147,16 @@ pub struct Ready<B, S: Storage> {
     pub handle: Arc<NodeHandle<S>>,
     /// What opening the store found.
     pub open_report: OpenReport,
+    /// Where the catch-up reaches its control thread.
+    pub catchup: CatchupEnds,
+}
+
+/// How fetched blocks get to a control thread.
+pub struct CatchupEnds {
+    /// What it is asked.
+    pub control: Sender<ToControl>,
+    /// Wakes it.
+    pub waker: Arc<Waker>,
 }
 
 /// Derives keys on the poll thread.
@@ -359,10 +371,17 @@ where
         observer: Arc::clone(&observer),
         clock: clock.now(),
     };
-    let input =
-        ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics };
+    let (catchup, catchup_in) = bounded(1);
+    let input = ControlInput {
+        frames: control.frames,
+        seen: control.seen,
+        built: control.built,
+        order_metrics,
+        catchup: catchup_in,
+    };
+    let catchup = CatchupEnds { control: catchup, waker: Arc::clone(&waker) };
     let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
-    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report })
+    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, catchup })
 }
 
 /// Stages in packet order, by name.

@@ -44,6 +44,7 @@ pub mod order;
 pub mod rlp;
 pub mod rules;
 pub mod stamp;
+pub mod sync;
 pub mod tx;
 pub mod vote;
 

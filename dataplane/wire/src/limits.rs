@@ -26,6 +26,8 @@ pub const CHUNK_DATA_BYTES: usize = 864;
 pub const CHUNKS_MAX: usize = BLOCK_BYTES_MAX.div_ceil(CHUNK_DATA_BYTES);
 /// Certificates carried whole by one Propose; further ones go before it.
 pub const PROPOSE_CERTIFICATES_MAX: usize = 4;
+/// Most blocks of one question when a node catches up: a second or two of a busy chain.
+pub const SYNC_BLOCKS_MAX: usize = 256;
 /// Depth of the deepest Merkle path on the wire: a tree of `BLOCK_TXS_MAX` leaves.
 pub const MERKLE_DEPTH_MAX: usize = 13;
 

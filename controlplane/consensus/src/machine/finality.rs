@@ -40,22 +40,49 @@ impl Machine {
         let blocks: Vec<FinalizedBlock> = path.iter().filter_map(placed).collect();
         let Some((_, height, time)) = self.chain.position(&block) else { return };
         let certified = self.certified_blocks(view);
-        self.final_history.extend(blocks.iter().map(|block| (block.view, block.block)));
-        while self.final_history.len() > FINAL_HISTORY {
-            self.final_history.pop_first();
-        }
+        self.remember_final(blocks.iter().map(|block| (block.view, block.block)));
         self.counts.finalized += blocks.len() as u64;
         let last_final = FinalBlock { block, view, height, time, proof: proof.clone() };
         out.push(Action::Finalize { blocks, proof });
-        let dead = self.chain.finalize(last_final, path);
+        let dead = self.move_up(last_final, path, out);
         self.counts.forks += dead.iter().filter(|id| certified.contains(id)).count() as u64;
+    }
+
+    /// What was fetched as final is taken as such: the views up to it are over, own votes above it stay what they are.
+    pub(super) fn on_caught_up(&mut self, last_final: FinalBlock, out: &mut Vec<Action>) {
+        let view = last_final.view;
+        let (view_before, height_before) = (self.chain.last_final.view, self.chain.last_final.height);
+        if view <= view_before || last_final.height <= height_before {
+            return;
+        }
+        self.remember_final([(view, last_final.block)]);
+        self.counts.finalized += last_final.height.0 - height_before.0;
+        self.move_up(last_final, &[], out);
+        self.last_commit_view = self.last_commit_view.max(view);
+        if self.current <= view {
+            self.enter(view.next(), out);
+        }
+    }
+
+    fn remember_final(&mut self, blocks: impl IntoIterator<Item = (View, BlockId)>) {
+        self.final_history.extend(blocks);
+        while self.final_history.len() > FINAL_HISTORY {
+            self.final_history.pop_first();
+        }
+    }
+
+    /// Moves the last final block up along `path`, and forgets what can no longer become final; returns those blocks.
+    fn move_up(&mut self, last_final: FinalBlock, path: &[BlockId], out: &mut Vec<Action>) -> Vec<BlockId> {
+        let above = last_final.view.next();
+        let dead = self.chain.finalize(last_final, path);
         out.extend(dead.iter().map(|block| Action::Abandoned { block: *block }));
-        self.views = self.views.split_off(&view.next());
-        self.committed = self.committed.split_off(&view.next());
+        self.views = self.views.split_off(&above);
+        self.committed = self.committed.split_off(&above);
         for state in self.views.values_mut() {
             state.proposals.retain(|id| !dead.contains(id));
         }
         self.dirty.extend(self.views.keys().copied());
+        dead
     }
 
     /// Blocks of views up to `view` with a certificate.

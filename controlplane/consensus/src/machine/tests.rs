@@ -383,6 +383,32 @@ fn a_commit_waits_for_its_ancestors() {
 }
 
 #[test]
+fn a_node_that_was_away_goes_on_above_what_it_fetched_and_never_votes_twice() {
+    let voted = vote(OWN, 10, Ballot::Skip);
+    let genesis = Recovered::genesis(GENESIS, NanoMoment(0)).last_final;
+    let votes = vec![VoteRecord { vote: voted.vote().clone() }];
+    let mut h = Harness::recovered(Recovered { last_final: genesis.clone(), votes, proposals: vec![] });
+    h.propose(1, 1);
+    let caught_up =
+        FinalBlock { block: block(9), view: View(9), height: Height(9), time: NanoMoment(9), ..genesis };
+    let actions = h.step(Event::CaughtUp(caught_up.clone()));
+    assert!(actions.contains(&Action::EnterView(View(10))));
+    assert!(actions.contains(&Action::Abandoned { block: block(1) }), "{actions:?}");
+    assert_eq!(h.machine.last_final(), &caught_up);
+    // A child of the fetched block is validated; the own Skip of its view stands in the way of another first vote.
+    let child = h.header(10, 10, block(9), 9, 10);
+    let actions = h.step(Event::Proposal(child));
+    assert!(actions.contains(&Action::ValidatePayload { block: block(10) }), "{actions:?}");
+    let actions = h.step(Event::Verdict { block: block(10), verdict: Verdict::Valid });
+    assert!(!cast(&actions).iter().any(|(_, ballot)| matches!(ballot, Ballot::Notarize(_))), "{actions:?}");
+    // What is older than the last final block changes nothing.
+    let old = FinalBlock { view: View(5), height: Height(5), ..caught_up.clone() };
+    h.step(Event::CaughtUp(old));
+    assert_eq!(h.machine.last_final(), &caught_up);
+    assert_eq!(h.machine.current_view(), View(10));
+}
+
+#[test]
 fn two_commits_that_exclude_each_other_halt_the_machine() {
     let mut h = Harness::new();
     h.propose(1, 1);

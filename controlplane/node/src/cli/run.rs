@@ -137,7 +137,7 @@ where
         placement: &placement,
         options: options(config),
     };
-    let Ready { stages, control, handle, open_report } =
+    let Ready { stages, control, handle, open_report, .. } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     eprintln!(
         "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable",

@@ -65,6 +65,10 @@ counters! {
     own_invalid: "control" / "own_block_invalid",
     /// Questions for blocks beyond a peer's budget.
     pulls_refused: "control" / "pull_over_budget",
+    /// Final blocks fetched because this node was behind.
+    blocks_fetched: "control" / "block_fetched",
+    /// Peers left alone because what they sent as final blocks does not hold.
+    catchup_refused: "control" / "catchup_peer_refused",
     /// Blocks asked for.
     block_pulls: "control" / "block_pulled",
     /// Commits that met a full disk.

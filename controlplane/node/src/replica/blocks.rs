@@ -176,6 +176,11 @@ impl Blocks {
         self.last_final_view
     }
 
+    /// Makes a block the last final one that was fetched.
+    pub fn go_on_from(&mut self, last_final: Arc<Outcome>, view: View) {
+        (self.last_final, self.last_final_view) = (last_final, view);
+    }
+
     /// Makes a block the last final one and takes it out; `None` when it is not here or was not executed.
     pub fn finalize(&mut self, id: &BlockId) -> Option<(Block, Arc<Outcome>)> {
         let outcome = self.open.get(id)?.outcome.clone()?;

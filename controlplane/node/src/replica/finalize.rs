@@ -1,6 +1,7 @@
 //! Finality: blocks go to the store, their transactions leave the mempool, and whoever asked is told.
 
 use super::blocks::{Block, BodyState, Outcome};
+use super::catchup::FetchedBlock;
 use super::plane::{Plane, PoolCommand};
 use super::{Replica, encode_receipts};
 use crate::workers::store::WAITING_MAX;
@@ -8,7 +9,8 @@ use roko_consensus::FinalizedBlock;
 use roko_pipeline::spread::SpreadBlock;
 use roko_state::{BlockRecord, CommitBlock};
 use roko_wire::block::Header;
-use roko_wire::codec::{DecodeError, Reader, Sink};
+use roko_wire::codec::{DecodeError, Reader};
+use roko_wire::sync::{Seals, Signature};
 use roko_wire::vote::Certificate;
 use roko_wire::{BlockId, Height, View};
 use std::sync::Arc;
@@ -20,38 +22,12 @@ pub(super) struct Committing {
     pub(super) outcome: Arc<Outcome>,
 }
 
-/// What a record keeps beside the block: enough to send it again and to start from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seals {
-    /// The proposer's signature.
-    pub(super) signature: [u8; 64],
-    /// The justification.
-    pub(super) justification: Vec<Certificate>,
-    /// What proves the block final, or certifies it when a child's proof does.
-    pub(super) proof: Vec<Certificate>,
-}
-
-impl Seals {
-    fn write(&self) -> Vec<u8> {
-        let mut out = self.signature.to_vec();
-        for list in [&self.justification, &self.proof] {
-            out.put_u16(list.len() as u16);
-            list.iter().for_each(|certificate| certificate.write(&mut out));
-        }
-        out
-    }
-
-    pub(super) fn read(bytes: &[u8]) -> Result<Seals, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let signature = reader.array("proposal signature")?;
-        let mut list = || -> Result<Vec<Certificate>, DecodeError> {
-            let count = reader.u16("certificate count")?;
-            (0..count).map(|_| Certificate::read(&mut reader)).collect()
-        };
-        let (justification, proof) = (list()?, list()?);
-        reader.finish()?;
-        Ok(Seals { signature, justification, proof })
-    }
+/// The seals of a stored block.
+pub(crate) fn read_seals(bytes: &[u8]) -> Result<Seals, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let seals = Seals::read(&mut reader)?;
+    reader.finish()?;
+    Ok(seals)
 }
 
 /// Final blocks by their ids, for peers that lack them.
@@ -93,9 +69,7 @@ impl<P: Plane> Replica<P> {
                 self.plane.pool(PoolCommand::FinalizeId { id: tx.id, valid_until });
             }
             self.observer.note_final(&self.chain, self.own.as_ref(), &block, &outcome, now);
-            let waiting = self.store.commit(commit_of(&block, &outcome, proof), outcome.tree.clone());
-            if waiting > WAITING_MAX {
-                self.stop(format!("{waiting} final blocks wait for the disk: make room and start again"));
+            if !self.queue_commit(commit_of(&block, &outcome, proof), &outcome) {
                 return;
             }
             let committing = Committing { height: outcome.height, header: block.header, outcome };
@@ -108,6 +82,15 @@ impl<P: Plane> Replica<P> {
         let watermark = self.blocks.last_final().watermark;
         self.plane.pool(PoolCommand::Watermark(watermark));
         self.certificates.prune(last_view);
+    }
+
+    /// Gives a final block to the store; false when too many wait there, and the node stops.
+    pub(super) fn queue_commit(&mut self, block: CommitBlock, outcome: &Outcome) -> bool {
+        let waiting = self.store.commit(block, outcome.tree.clone());
+        if waiting > WAITING_MAX {
+            self.stop(format!("{waiting} final blocks wait for the disk: make room and start again"));
+        }
+        waiting <= WAITING_MAX
     }
 
     /// Everything up to this height is on disk: now it is told, and the journal may forget it. Not before: when power
@@ -132,11 +115,11 @@ impl<P: Plane> Replica<P> {
     pub(super) fn stored_block(&self, id: &BlockId) -> Option<Block> {
         let record = self.reader.record(id)?;
         let header = Header::read(&mut Reader::new(&record.header)).ok()?;
-        let seals = Seals::read(&record.certificates).ok()?;
-        let body = SpreadBlock::from_body(*id, header.view, seals.signature, record.body);
+        let seals = read_seals(&record.certificates).ok()?;
+        let body = SpreadBlock::from_body(*id, header.view, seals.signature.0, record.body);
         Some(Block {
             header,
-            signature: seals.signature,
+            signature: seals.signature.0,
             certificates: seals.justification,
             body: BodyState::Whole(Arc::new(body)),
             verdict_wanted: false,
@@ -150,19 +133,30 @@ impl<P: Plane> Replica<P> {
 }
 
 fn commit_of(block: &Block, outcome: &Outcome, proof: &[Certificate]) -> CommitBlock {
-    let mut header = Vec::with_capacity(Header::BYTES_MIN + 32);
-    block.header.write(&mut header);
     let seals = Seals {
-        signature: block.signature,
+        signature: Signature(block.signature),
         justification: block.certificates.clone(),
         proof: proof.to_vec(),
     };
+    let body = block.body().map(|body| body.body().to_vec()).unwrap_or_default();
+    commit(&block.header, &seals, body, outcome)
+}
+
+pub(super) fn commit_fetched(block: FetchedBlock) -> CommitBlock {
+    commit(&block.header, &block.seals, block.body, &block.outcome)
+}
+
+fn commit(header: &Header, seals: &Seals, body: Vec<u8>, outcome: &Outcome) -> CommitBlock {
+    let mut header_bytes = Vec::with_capacity(Header::BYTES_MIN + 32);
+    header.write(&mut header_bytes);
+    let mut certificates = Vec::new();
+    seals.write(&mut certificates);
     CommitBlock {
         height: outcome.height,
         block_id: outcome.block,
-        header,
-        body: block.body().map(|body| body.body().to_vec()).unwrap_or_default(),
-        certificates: seals.write(),
+        header: header_bytes,
+        body,
+        certificates,
         receipts: encode_receipts(&outcome.receipts),
         tx_ids: outcome.txs.iter().map(|tx| tx.id).collect(),
         changes: outcome.changes.clone(),

@@ -3,7 +3,7 @@
 use super::assembly::EarlyChunks;
 use super::blocks::{Block, BlockTimes, Blocks, BodyState, Outcome};
 use super::certificates::Certificates;
-use super::finalize::{CommittedBlocks, Seals};
+use super::finalize::{CommittedBlocks, read_seals};
 use super::messages::{PullBudget, summary_of};
 use super::plane::Plane;
 use super::seen::Seen;
@@ -85,7 +85,7 @@ impl Started {
             .map(|started| started.with_records(journaled.records));
         };
         let header = Header::read(&mut Reader::new(&record.header))?;
-        let seals = Seals::read(&record.certificates)?;
+        let seals = read_seals(&record.certificates)?;
         let receipts = read_receipts(&record.receipts)?;
         let gas_used = receipts.iter().map(|receipt| receipt.gas_used).sum();
         let floor = chain.rules.base_fee_floor;

@@ -148,7 +148,7 @@ impl<P: Plane> Replica<P> {
 }
 
 /// Checks a block's payload against its parent's outcome.
-pub(super) fn check(
+pub(crate) fn check(
     chain: &Chain,
     header: &Header,
     body: &BodyView<'_>,
@@ -172,7 +172,7 @@ pub(super) fn check(
 }
 
 /// Executes a checked block.
-pub(super) fn execute(
+pub(crate) fn execute(
     chain: &Chain,
     id: BlockId,
     header: &Header,

@@ -1,0 +1,404 @@
+//! The asking end: peers, what is asked of them, and what becomes of their answers.
+
+use super::check::{CheckError, Received, execute_all, proven};
+use super::plan::{Plan, Range};
+use super::stream::{Stream, read, send};
+use crate::chain::Chain;
+use crate::observe::Observer;
+use crate::replica::blocks::Outcome;
+use crate::replica::catchup::CaughtUp;
+use crate::wake::Waker;
+use crossbeam::channel::{Sender, bounded};
+use roko_wire::Height;
+use roko_wire::sync::SyncMessage;
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// How long a peer may take for the next message of an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the control thread may take: it waits for the disk at most.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a peer is left alone that sent what does not hold, and one that could not be reached.
+const PENALTY: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(2);
+/// Blocks without a proof that they are final, at most: an honest chain commits far more often.
+const UNPROVEN_MAX: usize = 4 * roko_wire::limits::SYNC_BLOCKS_MAX;
+
+/// What the control thread is asked.
+#[derive(Debug)]
+pub enum ToControl {
+    /// The last final block.
+    Base(Sender<Arc<Outcome>>),
+    /// Take these as final; the answer says whether they were.
+    Blocks(CaughtUp, Sender<bool>),
+}
+
+/// A future of a stream to a peer.
+pub type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Stream>>> + Send>>;
+
+/// How peers are reached.
+pub trait Dial: Send + Sync + 'static {
+    /// The peers that can be asked; the numbers name them.
+    fn peers(&self) -> Vec<usize>;
+    /// Opens a stream to one of them, whose other end is authenticated as that peer.
+    fn dial(&self, peer: usize) -> Dialing;
+}
+
+/// When to fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Fetch when peers are ahead by more than so many blocks.
+    pub lag_min: u64,
+    /// How often peers are asked for their tips.
+    pub poll: Duration,
+}
+
+impl Settings {
+    /// A validator's: what it misses by little comes by the data plane.
+    pub const VALIDATOR: Settings = Settings { lag_min: 64, poll: Duration::from_millis(500) };
+}
+
+/// What a peer is asked.
+#[derive(Clone, Copy, Debug)]
+enum Ask {
+    Tip,
+    Blocks(Range),
+}
+
+/// What came of it.
+enum Answer {
+    Connected(mpsc::Sender<Ask>),
+    Tip(Height),
+    Blocks(Vec<Received>),
+    Failed(io::Error),
+}
+
+/// Both ends of a channel.
+type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
+/// What is known of a peer.
+struct Peer {
+    asks: Option<mpsc::Sender<Ask>>,
+    tip: u64,
+    busy: bool,
+    /// The fetch for which it was last asked for blocks.
+    asked_in: u64,
+    left_alone_until: Instant,
+}
+
+/// A piece that was checked and handed over.
+enum Checked {
+    /// The control thread has made it final; what is left had no proof yet.
+    Taken { base: Arc<Outcome>, rest: Vec<Received> },
+    /// It does not hold.
+    Refused(CheckError),
+    /// The control thread went on by itself, or has stopped.
+    Stale,
+}
+
+/// A fetch under way.
+struct Fetch {
+    number: u64,
+    plan: Plan<Received>,
+    /// What the next blocks are checked against; not here while a piece is being checked.
+    base: Option<Arc<Outcome>>,
+    unproven: Vec<Received>,
+    /// Who sent the last of what is being checked.
+    blamed: usize,
+}
+
+/// See the module.
+pub struct Driver {
+    chain: Arc<Chain>,
+    dial: Arc<dyn Dial>,
+    settings: Settings,
+    control: Sender<ToControl>,
+    waker: Arc<Waker>,
+    observer: Arc<Observer>,
+    peers: HashMap<usize, Peer>,
+    answers: Channel<(usize, Answer)>,
+    checked: Channel<Checked>,
+    fetch: Option<Fetch>,
+    fetches: u64,
+    polled: Instant,
+}
+
+impl Driver {
+    /// A driver of the node whose control thread takes from `control`'s other end and is woken by `waker`.
+    #[must_use]
+    pub fn new(
+        chain: Arc<Chain>,
+        dial: Arc<dyn Dial>,
+        settings: Settings,
+        control: Sender<ToControl>,
+        waker: Arc<Waker>,
+        observer: Arc<Observer>,
+    ) -> Driver {
+        let now = Instant::now();
+        let peer =
+            |number| (number, Peer { asks: None, tip: 0, busy: false, asked_in: 0, left_alone_until: now });
+        let peers = dial.peers().into_iter().map(peer).collect();
+        Driver {
+            chain,
+            dial,
+            settings,
+            control,
+            waker,
+            observer,
+            peers,
+            answers: mpsc::channel(64),
+            checked: mpsc::channel(1),
+            fetch: None,
+            fetches: 0,
+            polled: now,
+        }
+    }
+
+    /// Runs for as long as it is polled.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(self.settings.poll.min(Duration::from_millis(250)));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some((peer, answer)) = self.answers.1.recv() => self.on_answer(peer, answer),
+                Some(checked) = self.checked.1.recv() => self.on_checked(checked),
+                _ = tick.tick() => self.on_tick().await,
+            }
+            self.ask_blocks();
+            self.check_next();
+        }
+    }
+
+    async fn on_tick(&mut self) {
+        let now = Instant::now();
+        for (number, peer) in &mut self.peers {
+            if peer.asks.is_none() && peer.left_alone_until <= now {
+                peer.left_alone_until = now + PATIENCE;
+                tokio::spawn(converse(*number, self.dial.dial(*number), self.answers.0.clone()));
+            }
+        }
+        if now >= self.polled + self.settings.poll {
+            self.polled = now;
+            for peer in self.peers.values_mut().filter(|peer| !peer.busy) {
+                peer.ask(Ask::Tip);
+            }
+        }
+        let own = self.observer.durable_height().0;
+        let best = self.peers.values().filter(|peer| peer.asks.is_some()).map(|peer| peer.tip).max();
+        let best = best.unwrap_or(0);
+        match &mut self.fetch {
+            Some(fetch) => fetch.plan.extend(best),
+            None if best > own.saturating_add(self.settings.lag_min) => self.begin(best).await,
+            None => {}
+        }
+    }
+
+    async fn begin(&mut self, target: u64) {
+        let (reply, answer) = bounded(1);
+        let (control, waker) = (self.control.clone(), Arc::clone(&self.waker));
+        let asked = tokio::task::spawn_blocking(move || {
+            control.send_timeout(ToControl::Base(reply), CONTROL_PATIENCE).ok()?;
+            waker.wake();
+            answer.recv_timeout(CONTROL_PATIENCE).ok()
+        });
+        let Ok(Some(base)) = asked.await else { return };
+        if target > base.height.0.saturating_add(self.settings.lag_min) {
+            self.observer.catching_up(base.height.0, target);
+            let plan = Plan::new(base.height.0, target);
+            self.fetches += 1;
+            let number = self.fetches;
+            self.fetch = Some(Fetch { number, plan, base: Some(base), unproven: Vec::new(), blamed: 0 });
+        }
+    }
+
+    fn on_answer(&mut self, number: usize, answer: Answer) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        match answer {
+            Answer::Connected(asks) => (peer.asks, peer.busy, peer.tip) = (Some(asks), false, 0),
+            Answer::Tip(height) => (peer.busy, peer.tip) = (false, height.0),
+            Answer::Blocks(blocks) => {
+                peer.busy = false;
+                // An answer to a fetch that has ended is of no use and no fault.
+                let fetch = self.fetch.as_mut().filter(|fetch| fetch.number == peer.asked_in);
+                if fetch.is_some_and(|fetch| !fetch.plan.answered(number, blocks)) {
+                    self.leave(number, "it sent no block of a range below its tip", PENALTY);
+                }
+            }
+            Answer::Failed(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.leave(number, &error.to_string(), PENALTY);
+            }
+            Answer::Failed(error) => self.leave(number, &error.to_string(), RETRY),
+        }
+    }
+
+    /// Ends the stream to a peer and leaves it alone for a while.
+    fn leave(&mut self, number: usize, why: &str, penalty: Duration) {
+        if let Some(peer) = self.peers.get_mut(&number) {
+            let known = peer.asks.take().is_some();
+            (peer.busy, peer.left_alone_until) = (false, Instant::now() + penalty);
+            if known && penalty == PENALTY {
+                self.observer.counters.catchup_refused.add(1);
+                self.observer.set_problem(Some(format!("catch-up: peer {number} is left alone: {why}")));
+            }
+        }
+        if let Some(fetch) = &mut self.fetch {
+            fetch.plan.failed(number);
+        }
+    }
+
+    fn ask_blocks(&mut self) {
+        let Some(fetch) = &mut self.fetch else { return };
+        let connected = self.peers.values().filter(|peer| peer.asks.is_some()).count();
+        for (number, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.busy && peer.asks.is_some()) {
+            if let Some(range) = fetch.plan.ask(*number, peer.tip, connected) {
+                peer.asked_in = fetch.number;
+                peer.ask(Ask::Blocks(range));
+            }
+        }
+    }
+
+    /// Starts checking the next blocks when the ones before are done.
+    fn check_next(&mut self) {
+        let Some(fetch) = &mut self.fetch else { return };
+        let Some(base) = fetch.base.take() else { return };
+        let Some((peer, blocks)) = fetch.plan.take() else {
+            fetch.base = Some(base);
+            if fetch.plan.is_done() {
+                // What is left without a proof is not final there either.
+                self.observer.caught_up();
+                self.fetch = None;
+            }
+            return;
+        };
+        fetch.blamed = peer;
+        let mut all = std::mem::take(&mut fetch.unproven);
+        all.extend(blocks);
+        let (chain, control, waker) =
+            (Arc::clone(&self.chain), self.control.clone(), Arc::clone(&self.waker));
+        let done = self.checked.0.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = done.blocking_send(check(&chain, base, all, &control, &waker));
+        });
+    }
+
+    fn on_checked(&mut self, checked: Checked) {
+        let Some(fetch) = &mut self.fetch else { return };
+        match checked {
+            Checked::Taken { base, rest } if rest.len() <= UNPROVEN_MAX => {
+                self.observer.catching_up(base.height.0, fetch.plan.target());
+                (fetch.base, fetch.unproven) = (Some(base), rest);
+            }
+            Checked::Taken { .. } => {
+                let blamed = fetch.blamed;
+                self.end_fetch();
+                self.leave(blamed, "it sent a thousand blocks without a proof that one is final", PENALTY);
+            }
+            Checked::Refused(error) => {
+                let blamed = fetch.blamed;
+                self.end_fetch();
+                self.leave(blamed, &error.to_string(), PENALTY);
+            }
+            // The next tick begins again, if need be.
+            Checked::Stale => self.end_fetch(),
+        }
+    }
+
+    /// What is on its way is dropped when it comes.
+    fn end_fetch(&mut self) {
+        self.fetch = None;
+        self.observer.caught_up();
+    }
+}
+
+impl Peer {
+    fn ask(&mut self, ask: Ask) {
+        if let Some(asks) = &self.asks {
+            self.busy = asks.try_send(ask).is_ok();
+        }
+    }
+}
+
+/// Checks blocks on top of `base` and hands over what is proven final.
+fn check(
+    chain: &Chain,
+    base: Arc<Outcome>,
+    mut blocks: Vec<Received>,
+    control: &Sender<ToControl>,
+    waker: &Waker,
+) -> Checked {
+    let (count, proof) = match proven(chain, &base, &blocks) {
+        Ok(Some(proven)) => proven,
+        Ok(None) => return Checked::Taken { base, rest: blocks },
+        Err(error) => return Checked::Refused(error),
+    };
+    let rest = blocks.split_off(count);
+    let caught_up = match execute_all(chain, &base, blocks, proof) {
+        Ok(caught_up) => caught_up,
+        Err(error) => return Checked::Refused(error),
+    };
+    let Some(base) = caught_up.blocks.last().map(|block| Arc::clone(&block.outcome)) else {
+        return Checked::Stale;
+    };
+    let (reply, taken) = bounded(1);
+    if control.send_timeout(ToControl::Blocks(caught_up, reply), CONTROL_PATIENCE).is_err() {
+        return Checked::Stale;
+    }
+    waker.wake();
+    match taken.recv_timeout(CONTROL_PATIENCE) {
+        Ok(true) => Checked::Taken { base, rest },
+        _ => Checked::Stale,
+    }
+}
+
+/// One peer's stream, from dialling it to its end.
+async fn converse(number: usize, dialing: Dialing, answers: mpsc::Sender<(usize, Answer)>) {
+    let (asks, mut questions) = mpsc::channel(1);
+    let talk = async {
+        let mut stream = dialing.await?;
+        let mut bytes = Vec::new();
+        if answers.send((number, Answer::Connected(asks))).await.is_err() {
+            return Ok(());
+        }
+        while let Some(question) = questions.recv().await {
+            let answer = answer_of(&mut stream, question, &mut bytes).await?;
+            if answers.send((number, answer)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = talk.await {
+        let _ = answers.send((number, Answer::Failed(error))).await;
+    }
+}
+
+async fn answer_of(stream: &mut Box<dyn Stream>, question: Ask, bytes: &mut Vec<u8>) -> io::Result<Answer> {
+    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    let message = match question {
+        Ask::Tip => SyncMessage::GetTip,
+        Ask::Blocks(range) => SyncMessage::GetBlocks { from: Height(range.from), count: range.count as u16 },
+    };
+    send(stream, &message, PATIENCE).await?;
+    let mut blocks = Vec::new();
+    loop {
+        if !read(stream, bytes, PATIENCE).await? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let message = SyncMessage::read(bytes).map_err(|error| wrong(&error.to_string()))?;
+        match (question, message) {
+            (Ask::Tip, SyncMessage::Tip { height, .. }) => return Ok(Answer::Tip(height)),
+            (Ask::Blocks(range), SyncMessage::Block(block)) if (blocks.len() as u64) < range.count => {
+                let (header, seals, body) = (block.header, block.seals, block.body.to_vec());
+                blocks.push(Received { header, seals, body });
+            }
+            (Ask::Blocks(_), SyncMessage::End) => return Ok(Answer::Blocks(blocks)),
+            _ => return Err(wrong("it answers what was not asked")),
+        }
+    }
+}
