@@ -9,6 +9,7 @@ use roko_wire::genesis::Genesis;
 use roko_wire::ids::ChainId;
 use roko_wire::message::Message;
 use roko_wire::net::{fill_udp6_checksum, parse_udp, write_headers};
+use roko_wire::sync::SyncMessage;
 use roko_wire::tx::{self, Authorization, ParsedTx};
 use roko_wire::{BlockId, Hash32};
 
@@ -16,13 +17,14 @@ use roko_wire::{BlockId, Hash32};
 pub(crate) type Target = fn(&[u8]);
 
 /// The targets by name.
-pub(crate) const TARGETS: [(&str, Target); 6] = [
+pub(crate) const TARGETS: [(&str, Target); 7] = [
     ("message", message),
     ("frame_net", frame_net),
     ("tx", tx),
     ("body", body),
     ("genesis", genesis),
     ("header", header),
+    ("sync", sync),
 ];
 
 /// A message out of an opened frame: what is accepted is written back byte for byte.
@@ -180,4 +182,16 @@ pub(crate) fn header(bytes: &[u8]) {
     read.write(&mut written);
     assert_eq!(written, bytes[..used], "a header has one encoding");
     assert!(Header::read(&mut Reader::new(&bytes[..used - 1])).is_err(), "a shorter header is none");
+}
+
+/// A message of a catch-up: what is accepted is written back byte for byte.
+pub(crate) fn sync(bytes: &[u8]) {
+    let Ok(read) = SyncMessage::read(bytes) else { return };
+    let mut written = Vec::new();
+    read.write(&mut written);
+    assert_eq!(written, bytes, "a message has one encoding");
+    assert!(SyncMessage::read(&bytes[..bytes.len() - 1]).is_err(), "a shorter message is none");
+    if let SyncMessage::Block(block) = read {
+        assert_eq!(block.body.len(), block.header.body_bytes as usize);
+    }
 }

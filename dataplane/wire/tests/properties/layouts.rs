@@ -14,6 +14,7 @@ use roko_wire::merkle::{read_path, write_path};
 use roko_wire::message::{Message, MessageKind, write_submit};
 use roko_wire::nano::NanoMoment;
 use roko_wire::stamp::{StampedBatch, write_signed_batch};
+use roko_wire::sync::{SealedBlock, Seals, Signature, SyncMessage};
 use roko_wire::tx::tx_id;
 use roko_wire::vote::{Certificate, Vote};
 use roko_wire::{Account, BlockId, Hash32};
@@ -61,6 +62,24 @@ proptest! {
         assert_exact(&bytes, Certificate::read);
         prop_assert_eq!(certificate.signers.iter().count(), certificate.signers.len());
         assert_message(&written(|out| Message::Certificate(certificate).write(out)));
+    }
+
+    #[test]
+    fn final_blocks(
+        header in values::header(),
+        signature in values::signature_64(),
+        justification in vec(values::certificate(), 0..4),
+        proof in vec(values::certificate(), 0..3),
+        body in vec(any::<u8>(), 0..300),
+    ) {
+        let header = Header { body_bytes: body.len() as u32, ..header };
+        let seals = Seals { signature: Signature(signature), justification, proof };
+        let message = SyncMessage::Block(SealedBlock { header, seals, body: &body });
+        let bytes = written(|out| message.write(out));
+        prop_assert_eq!(SyncMessage::read(&bytes), Ok(message));
+        for end in 0..bytes.len() {
+            prop_assert!(SyncMessage::read(&bytes[..end]).is_err());
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) fn table() -> Vec<(&'static str, usize)> {
         ("CHUNK_DATA_BYTES", CHUNK_DATA_BYTES),
         ("CHUNKS_MAX", CHUNKS_MAX),
         ("PROPOSE_CERTIFICATES_MAX", PROPOSE_CERTIFICATES_MAX),
+        ("SYNC_BLOCKS_MAX", SYNC_BLOCKS_MAX),
         ("MERKLE_DEPTH_MAX", MERKLE_DEPTH_MAX),
     ]
 }

@@ -13,6 +13,7 @@ mod frames;
 mod ledger;
 mod limits;
 mod reading;
+mod sync;
 mod transactions;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,7 @@ fn made() -> Vec<(&'static str, Vec<Vector>)> {
         ("consensus", consensus::vectors()),
         ("ledger", ledger::vectors()),
         ("limits", limits::vectors()),
+        ("sync", sync::vectors()),
     ]
 }
 

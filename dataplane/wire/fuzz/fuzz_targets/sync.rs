@@ -1,0 +1,7 @@
+//! Fuzzes [`fuzz_entry::sync`], which the corpus replay of `cargo test` runs as well.
+#![no_main]
+
+#[path = "../../tests/fuzz_entry/mod.rs"]
+mod fuzz_entry;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz_entry::sync(bytes));
