@@ -168,6 +168,11 @@ impl<S: Storage> NodeHandle<S> {
         if let Some(detail) = self.observer.problem().filter(|_| self.observer.is_stopped()) {
             return Err(SubmitError::NodeStopped { detail });
         }
+        let capacity = self.data_plane.mempool_capacity;
+        if capacity == 0 {
+            let detail = "it is a full node, which follows the chain and has no mempool".into();
+            return Err(SubmitError::NodeStopped { detail });
+        }
         let waiting = self.check(raw)?;
         let reading = self.clock.now();
         let received = Received {
@@ -176,7 +181,6 @@ impl<S: Storage> NodeHandle<S> {
             source: reading.source,
             hardware: false,
         };
-        let capacity = self.data_plane.mempool_capacity;
         let pooled = self.stage_counter("order", "pending") + self.stage_counter("order", "in_flight");
         if pooled >= u64::from(capacity) {
             return Err(SubmitError::PoolFull { capacity });

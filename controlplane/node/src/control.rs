@@ -91,20 +91,12 @@ impl<B: FrameBuf> ControlLoop<B> {
         while self.replica.takes_blocks()
             && let Ok(asked) = self.input.catchup.try_recv()
         {
-            self.on_catchup(asked);
+            self.replica.on_catchup(asked);
             work += 1;
         }
         let waiting = self.input.order_metrics.value("pending") > 0;
         work += self.replica.poll(waiting);
         work > 0
-    }
-
-    /// Whoever asked and does not wait any more asks again.
-    fn on_catchup(&mut self, asked: ToControl) {
-        match asked {
-            ToControl::Base(reply) => drop(reply.send(self.replica.base().0)),
-            ToControl::Blocks(blocks, reply) => drop(reply.send(self.replica.on_caught_up(blocks))),
-        }
     }
 
     fn note_seen(&mut self, seen: &Seen) {

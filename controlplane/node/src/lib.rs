@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod devnet;
+pub mod follower;
 pub mod observe;
 pub mod replica;
 pub mod ring_plane;

@@ -431,16 +431,16 @@ fn metrics_of(all: &[Arc<StageMetrics>], stage: &str) -> Result<Arc<StageMetrics
 }
 
 /// What a node finds on its disk.
-struct Disk<S: Storage> {
-    store: StateStore<S>,
-    report: OpenReport,
-    log: VoteLog<S>,
-    recovered: std::collections::VecDeque<(u64, roko_wire::View)>,
-    started: Started,
+pub(crate) struct Disk<S: Storage> {
+    pub(crate) store: StateStore<S>,
+    pub(crate) report: OpenReport,
+    pub(crate) log: VoteLog<S>,
+    pub(crate) recovered: std::collections::VecDeque<(u64, roko_wire::View)>,
+    pub(crate) started: Started,
 }
 
 impl<S: Storage> Disk<S> {
-    fn open(chain: &Chain, storage: &S, options: &NodeOptions) -> Result<Disk<S>, StartError> {
+    pub(crate) fn open(chain: &Chain, storage: &S, options: &NodeOptions) -> Result<Disk<S>, StartError> {
         let store_options = StoreOptions {
             segment_bytes: options.segment_bytes,
             indexed_transactions_max: options.indexed_transactions_max,

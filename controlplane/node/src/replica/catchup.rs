@@ -4,8 +4,8 @@ use super::Replica;
 use super::blocks::Outcome;
 use super::finalize::{Committing, commit_fetched};
 use super::plane::{Plane, PoolCommand};
+use crate::catchup::ToControl;
 use roko_consensus::{Event, FinalBlock};
-use roko_wire::View;
 use roko_wire::block::Header;
 use roko_wire::sync::Seals;
 use roko_wire::vote::Certificate;
@@ -37,10 +37,12 @@ pub struct CaughtUp {
 }
 
 impl<P: Plane> Replica<P> {
-    /// The last final block's outcome and view: what fetched blocks must follow.
-    #[must_use]
-    pub fn base(&self) -> (Arc<Outcome>, View) {
-        (Arc::clone(self.blocks.last_final()), self.blocks.last_final_view())
+    /// Answers the catch-up. Whoever asked and does not wait any more asks again.
+    pub fn on_catchup(&mut self, asked: ToControl) {
+        match asked {
+            ToControl::Base(reply) => drop(reply.send(Arc::clone(self.blocks.last_final()))),
+            ToControl::Blocks(blocks, reply) => drop(reply.send(self.on_caught_up(blocks))),
+        }
     }
 
     /// Whether the disk keeps up, so that more fetched blocks can be taken.
@@ -51,7 +53,7 @@ impl<P: Plane> Replica<P> {
 
     /// Makes fetched blocks final that follow the last final one; those that are final by now are passed over. False
     /// when they do not fit: then this node became final by itself what they begin with, or something else.
-    pub fn on_caught_up(&mut self, caught_up: CaughtUp) -> bool {
+    fn on_caught_up(&mut self, caught_up: CaughtUp) -> bool {
         let CaughtUp { mut blocks, proof } = caught_up;
         let final_height = self.blocks.last_final().height;
         blocks.retain(|block| block.header.height > final_height);
@@ -68,7 +70,7 @@ impl<P: Plane> Replica<P> {
                 return false;
             }
         }
-        let (outcome, view) = self.base();
+        let (outcome, view) = (Arc::clone(self.blocks.last_final()), self.blocks.last_final_view());
         for id in self.blocks.not_above(view) {
             self.abandon(&id);
         }
