@@ -58,7 +58,7 @@ pub struct OpenReport {
 }
 
 /// What replaying the records collects.
-struct Replay {
+pub(crate) struct Replay {
     accounts: HashMap<Address, Option<Account>>,
     index: Index,
     /// The transactions of the newest blocks, up to the limit.
@@ -83,17 +83,7 @@ pub(crate) fn open<S: Storage>(
     let (superblock, file) = find_superblock(&storage, tree.root(), genesis_id, options, &mut report)?;
     check_genesis(&superblock, genesis_id, tree.root())?;
 
-    let previous = genesis_hash(&superblock);
-    let mut replay = Replay {
-        accounts: genesis.into_iter().collect(),
-        index: Index::new(),
-        transactions: VecDeque::new(),
-        transactions_count: 0,
-        transactions_max: options.indexed_transactions_max,
-        last: Last { height: Height(0), block_id: genesis_id, root: tree.root() },
-        end: End { offset: 0, previous, sequence: 0 },
-        superblock,
-    };
+    let mut replay = Replay::new(superblock, genesis, genesis_id, tree.root(), options);
     let segments = replay_segments(&storage, &mut replay, &mut report)?;
     if report.superblock_damaged.is_some() {
         // The next sequence goes to the damaged slot, so the good one stays until this is durable.
@@ -128,6 +118,22 @@ pub(crate) fn open<S: Storage>(
     replay.transactions.iter().for_each(|(height, ids)| store.index_transactions(*height, ids));
     report.transactions = store.indexed_transactions;
     Ok((store, report))
+}
+
+/// The newest superblock of a store that exists, for its repair.
+pub(crate) fn find_existing<S: Storage>(
+    storage: &S,
+    genesis_id: BlockId,
+    genesis_root: Hash32,
+) -> Result<(Superblock, S::File), StateError> {
+    let file = storage.open(superblock::NAME).map_err(StateError::io("opening the superblock"))?;
+    if let Some(file) = file
+        && let Some(newest) = Superblock::find(&file)?.newest
+    {
+        check_genesis(&newest, genesis_id, genesis_root)?;
+        return Ok((newest, file));
+    }
+    Err(StateError::Corrupt { what: "no superblock can be read, so that nothing can be kept".into() })
 }
 
 /// The hash that the first record names as the one before it.
@@ -283,8 +289,43 @@ fn settle<S: Storage>(
 }
 
 impl Replay {
+    /// Before the first record.
+    pub(crate) fn new(
+        superblock: Superblock,
+        genesis: Vec<(Address, Option<Account>)>,
+        genesis_id: BlockId,
+        genesis_root: Hash32,
+        options: StoreOptions,
+    ) -> Replay {
+        let previous = genesis_hash(&superblock);
+        Replay {
+            accounts: genesis.into_iter().collect(),
+            index: Index::new(),
+            transactions: VecDeque::new(),
+            transactions_count: 0,
+            transactions_max: options.indexed_transactions_max,
+            last: Last { height: Height(0), block_id: genesis_id, root: genesis_root },
+            end: End { offset: 0, previous, sequence: 0 },
+            superblock,
+        }
+    }
+
+    /// Height of the last record, and the state root after it.
+    pub(crate) fn last_state(&self) -> (u64, Hash32) {
+        (self.last.height.0, self.last.root)
+    }
+
+    /// Where the next record would begin, in the segment that was replayed last.
+    pub(crate) fn end_offset(&self) -> u64 {
+        self.end.offset
+    }
+
     /// Follows the chain of records through a segment, as far as it goes.
-    fn records<F: StorageFile>(&mut self, number: u32, segment: &Segment<F>) -> Result<(), StateError> {
+    pub(crate) fn records<F: StorageFile>(
+        &mut self,
+        number: u32,
+        segment: &Segment<F>,
+    ) -> Result<(), StateError> {
         self.end.offset = 0;
         loop {
             let offset = self.end.offset;
