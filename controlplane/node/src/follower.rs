@@ -135,6 +135,7 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
         store: Store::spawn(disk.store, pin_storage())?,
         reader: Box::new(reader),
+        abstains: None,
         plane: NoPlane,
         observer,
         clock: clock.now(),

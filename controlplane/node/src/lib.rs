@@ -4,6 +4,7 @@
 //! node shows, and [`cli`] is what a person types.
 #![forbid(unsafe_code)]
 
+pub mod abstain;
 pub mod accounts;
 pub mod api;
 pub mod catchup;

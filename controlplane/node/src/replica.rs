@@ -19,6 +19,7 @@ mod restore;
 pub mod seen;
 pub(crate) mod validate;
 
+use crate::abstain::Abstention;
 use crate::chain::{Chain, Own};
 use crate::observe::Observer;
 use crate::workers::bls::{BlsDone, BlsWorker, Check};
@@ -94,6 +95,7 @@ pub struct Replica<P: Plane> {
     committing: VecDeque<(NanoMoment, finalize::Committing)>,
     pulls: messages::PullBudget,
     disk_full: bool,
+    abstains: Option<Abstention>,
     stopped: Option<String>,
     clock: ClockReading,
 }

@@ -1,6 +1,7 @@
 //! One node put together: data plane, workers, replica and handle. Used by the devnet for each of its validators and by
 //! `roko run` for one.
 
+use crate::abstain::Abstention;
 use crate::api::{DataPlaneView, NodeHandle};
 use crate::catchup::ToControl;
 use crate::chain::{Chain, Own};
@@ -367,6 +368,7 @@ where
         journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
         store: Store::spawn(disk.store, pin_storage())?,
         reader: Box::new(reader),
+        abstains: Abstention::load(data_dir)?,
         plane: RingPlane::new(rings, drain_limits),
         observer: Arc::clone(&observer),
         clock: clock.now(),

@@ -49,7 +49,7 @@ pub enum StateError {
     },
     /// Something that was acknowledged is damaged or gone.
     #[error(
-        "the store is damaged: {what}; restore this data directory from a backup or sync it again from peers"
+        "the store is damaged: {what}; `roko repair` keeps what stands before the damage, and the rest comes again from peers"
     )]
     Corrupt {
         /// What and where.

@@ -5,6 +5,7 @@ pub mod devnet;
 pub mod genesis;
 pub mod keys;
 pub mod load;
+pub mod repair;
 pub mod run;
 pub mod send;
 pub mod serve;
@@ -51,6 +52,8 @@ pub enum Command {
     Devnet(devnet::DevnetArgs),
     /// Run one node from a configuration file.
     Run(run::RunArgs),
+    /// Cut a damaged store where the damage begins; the node then fetches the rest from its peers.
+    Repair(repair::RepairArgs),
     /// Make or show the keys of a node or an account.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -75,6 +78,7 @@ impl Command {
         match self {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),
+            Command::Repair(args) => repair::run(&args),
             Command::Keys(command) => keys::run(&command),
             Command::Genesis(command) => genesis::run(&command),
             Command::Send(args) => send::run(&args),

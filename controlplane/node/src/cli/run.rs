@@ -176,7 +176,7 @@ where
     Ok(())
 }
 
-fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
+pub(super) fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
     let text = std::fs::read_to_string(&config.node.genesis)
         .map_err(|error| CliError::with(config.node.genesis.display(), error))?;
     let genesis = Genesis::parse(&text).map_err(|problems| {

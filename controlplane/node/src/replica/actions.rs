@@ -58,6 +58,10 @@ impl<P: Plane> Replica<P> {
 
     /// Signs what waits. A node whose disk is full casts no vote: it could not keep what becomes final.
     pub(super) fn sign_waiting(&mut self) {
+        if self.abstains() {
+            self.unsigned.clear();
+            return;
+        }
         while !self.disk_full
             && self.stopped.is_none()
             && let Some((view, ballot)) = self.unsigned.front().copied()
@@ -67,6 +71,16 @@ impl<P: Plane> Replica<P> {
             }
             self.unsigned.pop_front();
         }
+    }
+
+    /// Whether nothing may be voted on or proposed, because what was voted for before a repair is not known.
+    pub(super) fn abstains(&mut self) -> bool {
+        let final_time = self.blocks.last_final().time;
+        if let Some(over) = self.abstains.take_if(|abstention| abstention.is_over(final_time)) {
+            over.end();
+            self.observer.set_problem(None);
+        }
+        self.abstains.is_some()
     }
 
     /// Makes a signed vote durable; the first vote for a block takes the block with it.

@@ -46,7 +46,7 @@ pub(super) struct Building {
 impl<P: Plane> Replica<P> {
     /// Has the mempool drained for a proposal. A node whose clock is not fit to attest time proposes nothing.
     pub(super) fn start_building(&mut self, request: ProposalRequest) {
-        if self.disk_full || self.clock.state == ClockState::Degraded {
+        if self.disk_full || self.abstains() || self.clock.state == ClockState::Degraded {
             self.observer.counters.abstained.add(1);
             return;
         }

@@ -8,6 +8,7 @@ use super::messages::{PullBudget, summary_of};
 use super::plane::Plane;
 use super::seen::Seen;
 use super::{LINGER_PER_DELTA, Replica};
+use crate::abstain::Abstention;
 use crate::chain::{Chain, Own};
 use crate::observe::Observer;
 use crate::workers::bls::BlsWorker;
@@ -49,6 +50,8 @@ pub struct Parts<P> {
     pub store: Store,
     /// Final blocks.
     pub reader: Box<dyn CommittedBlocks>,
+    /// Until when nothing is voted on, after a repair.
+    pub abstains: Option<Abstention>,
     /// The data plane.
     pub plane: P,
     /// Where everything is counted and shown.
@@ -173,7 +176,7 @@ impl<P: Plane> Replica<P> {
     /// A replica that goes on from what the disk holds.
     #[must_use]
     pub fn new(parts: Parts<P>, started: Started) -> Replica<P> {
-        let Parts { chain, own, bls, journal, store, reader, plane, observer, clock } = parts;
+        let Parts { chain, own, bls, journal, store, reader, abstains, plane, observer, clock } = parts;
         let own_index = own.as_ref().map(|own| own.index);
         let final_view = started.recovered.last_final.view;
         let mut certificates = Certificates::default();
@@ -187,6 +190,9 @@ impl<P: Plane> Replica<P> {
         let linger_ns = Chain::millis(chain.genesis.limits.delta_ms) / LINGER_PER_DELTA;
         let collector = VoteCollector::new(Arc::clone(&chain.set), chain.quorums, own_index, linger_ns);
         observer.start_at(&started.outcome);
+        if abstains.is_some() {
+            observer.set_problem(Some("not voting until the chain is past the repair of the store".into()));
+        }
         let mut replica = Replica {
             machine,
             collector,
@@ -214,6 +220,7 @@ impl<P: Plane> Replica<P> {
             unsigned: VecDeque::new(),
             committing: VecDeque::new(),
             disk_full: false,
+            abstains,
             stopped: None,
             clock,
         };
