@@ -16,7 +16,7 @@ pub use example::example;
 pub use reader::ConfigProblem;
 pub use table::{
     Client, ClockSection, FilterSection, MempoolSection, MetricsSection, Neighbor, NetworkSection,
-    NodeSection, PortSection, RpcSection, StorageSection, TuningSection,
+    NodeSection, PortSection, RpcSection, SandboxSection, StorageSection, TuningSection,
 };
 pub use value::{NodeKind, PciOrVirtual, PortKind};
 
@@ -49,6 +49,8 @@ pub struct NodeConfig {
     pub storage: StorageSection,
     /// `[clock]`
     pub clock: ClockSection,
+    /// `[sandbox]`
+    pub sandbox: SandboxSection,
     /// `[rpc]`
     pub rpc: RpcSection,
     /// `[metrics]`
@@ -97,6 +99,7 @@ impl NodeConfig {
         let storage = document.section("storage", StorageSection::read);
         let clock = document.section("clock", ClockSection::read);
         let rpc = document.section("rpc", RpcSection::read);
+        let sandbox = document.section("sandbox", SandboxSection::read);
         let metrics = document.section("metrics", MetricsSection::read);
         let filter = document.section("filter", FilterSection::read);
         Some(NodeConfig {
@@ -110,6 +113,7 @@ impl NodeConfig {
             storage: storage?,
             clock: clock?,
             rpc: rpc?,
+            sandbox: sandbox?,
             metrics: metrics?,
             filter: filter?,
         })

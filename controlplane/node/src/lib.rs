@@ -18,6 +18,7 @@ pub mod follower;
 pub mod observe;
 pub mod replica;
 pub mod ring_plane;
+pub mod sandbox;
 pub mod topology;
 pub mod validator;
 pub mod wake;

@@ -6,6 +6,7 @@ use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::chain::Chain;
 use crate::config::{NodeConfig, NodeKind};
+use crate::sandbox::{self, Confined};
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
@@ -15,6 +16,7 @@ use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
 use roko_state::file::FileStorage;
 use roko_wire::genesis::Genesis;
+use seccompiler::BpfProgram;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,6 +127,8 @@ where
     let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
         .map_err(|error| fail("clock")(&error))?;
     let placement = placement(&config.tuning.profile)?;
+    let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
+    give_up_root(config)?;
     let parts = ValidatorParts {
         chain,
         identity,
@@ -159,8 +163,12 @@ where
     };
     let metrics = MetricsConfig { listen: config.metrics.listen, ..MetricsConfig::default() };
     let services = runtime.block_on(Services::start(vec![(rpc, api)], &metrics))?;
+    if filter.is_some() {
+        eprintln!("poll threads may only wait and use their port ({kind}): other system calls fail");
+    }
+    let enter = Confined::new(enter.clone(), filter);
     let mut threads =
-        placement.start_polling(stages, &stop, enter).map_err(|error| fail("poll threads")(&error))?;
+        placement.start_polling(stages, &stop, &enter).map_err(|error| fail("poll threads")(&error))?;
     let (pin, control_stop) = (placement.pin_control(), Arc::clone(&stop));
     let control = std::thread::Builder::new().name("control".into()).spawn(move || {
         pin();
@@ -173,6 +181,32 @@ where
         // A thread that panicked has reported it.
         let _ = thread.join();
     }
+    Ok(())
+}
+
+fn confinement(config: &NodeConfig, port: &str) -> Result<Option<BpfProgram>, CliError> {
+    if !config.sandbox.seccomp {
+        eprintln!("sandbox.seccomp is false: poll threads are not confined");
+        return Ok(None);
+    }
+    sandbox::filter(port).map(Some).map_err(CliError)
+}
+
+/// Becomes the configured user, if one is configured, and says what was given up.
+fn give_up_root(config: &NodeConfig) -> CliResult {
+    let Some(user) = &config.node.user else {
+        if nix::unistd::geteuid().is_root() {
+            eprintln!("running as root: set node.user, and the node becomes that user once it has started");
+        }
+        return Ok(());
+    };
+    std::fs::create_dir_all(&config.node.data_dir)
+        .map_err(|error| CliError::with(config.node.data_dir.display(), error))?;
+    let dropped = sandbox::become_user(user, &config.node.data_dir).map_err(CliError)?;
+    eprintln!(
+        "gave up root and all capabilities: now {} (user {}, group {})",
+        dropped.user, dropped.uid, dropped.gid
+    );
     Ok(())
 }
 

@@ -78,6 +78,8 @@ sections! {
         node_key: PathBuf = Required("\"node.key\""), "", None;
         /// A validator's voting key file (`roko keys new --kind bls`). A full node has none.
         bls_key: Option<PathBuf> = Optional("\"bls.key\""), "", None;
+        /// Started as root, the node becomes this user when its devices and keys are open, and gives `data_dir` to it.
+        user: Option<String> = Optional("\"roko\""), "", None;
     }
 
     /// The network port that the data plane polls.
@@ -153,6 +155,12 @@ sections! {
     table clock => ClockSection {
         /// How far the host's clock may be off: you vouch for it. 10 ms suit NTP over the internet.
         untraceable_bound_us: u32 = Default("10000"), "microseconds", range(1, 60 * MILLION);
+    }
+
+    /// What the node may do once it has started.
+    table sandbox => SandboxSection {
+        /// Poll threads may only wait and use their port: other system calls fail. Change it on a kernel without seccomp.
+        seccomp: bool = Default("true"), "", None;
     }
 
     /// JSON-RPC over HTTP and WebSocket.

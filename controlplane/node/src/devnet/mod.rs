@@ -10,6 +10,7 @@ pub mod report;
 use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
+use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
 use load::{LoadPlan, Loader};
@@ -150,6 +151,7 @@ impl<S: Storage> Devnet<S> {
                 control.run(&stop);
             })?);
         }
+        let enter = Confined::new(enter, sandbox::filter(kind).ok());
         threads.extend(placement.start_polling(stages, &stop, &enter)?);
         let client_links = client_links(&client, &members, &chain, &data_dir)?;
         let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
