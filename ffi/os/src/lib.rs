@@ -10,6 +10,7 @@ pub mod clock;
 mod error;
 pub mod file;
 pub mod mapping;
+pub mod netns;
 pub mod stolen;
 pub mod tsc;
 pub mod uring;

@@ -5,6 +5,7 @@ pub mod devnet;
 pub mod genesis;
 pub mod keys;
 pub mod load;
+pub mod profile;
 pub mod run;
 pub mod send;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! `roko run`: one validator from its configuration file.
 
-use super::devnet::placement;
+use super::profile::placement;
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::load_bls;
