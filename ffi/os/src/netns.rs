@@ -9,7 +9,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -88,6 +88,15 @@ impl Namespace {
         let mut all = vec!["-n", &self.name];
         all.extend(arguments);
         succeed(ip(&all)?, &all)
+    }
+
+    /// Tells a bridge of this namespace where an Ethernet address is, so that it floods no frame to it.
+    ///
+    /// # Errors
+    /// As [`Namespace::ip`].
+    pub fn bridge_learn(&self, address: &str, device: &str) -> Result<(), NetnsError> {
+        let arguments = ["-n", &self.name, "fdb", "replace", address, "dev", device, "master", "static"];
+        succeed(run("bridge", &arguments)?, &arguments)
     }
 
     /// Runs `ip` with the arguments of one line, in the namespace; words are separated by spaces.
@@ -196,11 +205,18 @@ fn is_stale(name: &str) -> bool {
 }
 
 fn ip(arguments: &[&str]) -> Result<Output, NetnsError> {
+    run("ip", arguments)
+}
+
+/// Runs a program of iproute2.
+fn run(program: &str, arguments: &[&str]) -> Result<Output, NetnsError> {
     // A person's PATH often lacks the folders of system programs.
-    let found =
-        ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].map(PathBuf::from).into_iter().find(|path| path.exists());
-    let program = found.unwrap_or_else(|| "ip".into());
-    Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(NetnsError::NoIp)
+    let found = ["/usr/sbin", "/sbin", "/usr/bin"]
+        .map(|folder| Path::new(folder).join(program))
+        .into_iter()
+        .find(|path| path.exists());
+    let path = found.unwrap_or_else(|| program.into());
+    Command::new(path).args(arguments).stdin(Stdio::null()).output().map_err(NetnsError::NoIp)
 }
 
 fn succeed(out: Output, arguments: &[&str]) -> Result<(), NetnsError> {

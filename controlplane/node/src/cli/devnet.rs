@@ -1,5 +1,7 @@
 //! `roko devnet`: a network of validators on this machine.
 
+#[cfg(feature = "dpdk")]
+mod processes;
 mod watch;
 
 use super::profile::{placement, profile_help};
@@ -43,7 +45,9 @@ Examples:
   roko devnet                                       four validators, 1,000 transfers a second, live view
   roko devnet --validators 7 --rate 3000            seven validators
   roko devnet --for 20s --rate 5000 --report json   unattended: progress on stderr, one JSON object on stdout
-  roko devnet --data-dir ./net                      keeps the chain; run it again and it goes on")]
+  roko devnet --data-dir ./net                      keeps the chain; run it again and it goes on
+  sudo roko devnet --processes                      a process and a network namespace for each validator
+  sudo roko devnet --processes --port af_xdp --validators 7")]
 pub struct DevnetArgs {
     /// How many validators (4 to 16).
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(4..=16))]
@@ -57,9 +61,12 @@ pub struct DevnetArgs {
     /// What to print at the end.
     #[arg(long, value_enum)]
     report: Option<ReportFormat>,
-    /// The network between the validators.
-    #[arg(long, value_enum, default_value_t = PortKind::standard())]
-    port: PortKind,
+    /// Run each validator in a process and a network namespace of its own, over the kernel's bridge. Needs root.
+    #[arg(long)]
+    processes: bool,
+    /// The network between the validators [default: net-ring; with --processes af_packet]
+    #[arg(long, value_enum)]
+    port: Option<PortKind>,
     #[arg(long, default_value = "devnet-2core", help = profile_help())]
     profile: String,
     /// Where the chain is kept; without it in a temporary folder that is removed at the end.
@@ -97,6 +104,14 @@ enum PortKind {
     NetRing,
     /// Rings in pure Rust, without DPDK.
     InProcess,
+    /// With --processes: DPDK over packet sockets.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "af_packet", alias = "af-packet")]
+    AfPacket,
+    /// With --processes: DPDK over XDP sockets.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "af_xdp", alias = "af-xdp")]
+    AfXdp,
 }
 
 impl PortKind {
@@ -105,15 +120,6 @@ impl PortKind {
         return PortKind::NetRing;
         #[cfg(not(feature = "dpdk"))]
         PortKind::InProcess
-    }
-}
-
-impl std::fmt::Display for PortKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.to_possible_value() {
-            Some(value) => f.write_str(value.get_name()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -134,25 +140,47 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Carries the command out.
 pub fn run(args: &DevnetArgs) -> CliResult {
+    if args.processes {
+        return in_processes(args);
+    }
     let placement = placement(&args.profile)?;
     let scratch = Scratch::new(args.data_dir.as_deref())?;
     let plan = DevnetPlan {
         devnet: genesis_of(args, scratch.path())?,
         data_dir: scratch.path().to_owned(),
         placement,
-        options: NodeOptions {
-            journal_bytes: 16 << 20,
-            segment_bytes: 16 << 20,
-            mempool_transactions_max: 32_768,
-            stamp_flush_us: 2_000,
-            ..NodeOptions::default()
-        },
+        options: options(),
         clock_bound_us: args.clock_bound_us,
     };
-    match args.port {
+    match args.port.unwrap_or(PortKind::standard()) {
         #[cfg(feature = "dpdk")]
         PortKind::NetRing => run_on(args, plan, crate::devnet::network::Dpdk),
         PortKind::InProcess => run_on(args, plan, InProcess),
+        #[cfg(feature = "dpdk")]
+        PortKind::AfPacket | PortKind::AfXdp => {
+            Err(CliError("that port joins processes: give --processes too".into()))
+        }
+    }
+}
+
+#[cfg(feature = "dpdk")]
+fn in_processes(args: &DevnetArgs) -> CliResult {
+    processes::run(args)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn in_processes(_: &DevnetArgs) -> CliResult {
+    Err(CliError("--processes needs DPDK's ports: build with default features".into()))
+}
+
+/// Settings of a devnet's nodes.
+fn options() -> NodeOptions {
+    NodeOptions {
+        journal_bytes: 16 << 20,
+        segment_bytes: 16 << 20,
+        mempool_transactions_max: 32_768,
+        stamp_flush_us: 2_000,
+        ..NodeOptions::default()
     }
 }
 

@@ -37,10 +37,16 @@ pub struct RunArgs {
     /// The node's configuration file.
     #[arg(long)]
     config: PathBuf,
+    /// End with this process: given by a devnet to its nodes.
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
 }
 
 /// Carries the command out.
 pub fn run(args: &RunArgs) -> CliResult {
+    if let Some(parent) = args.parent {
+        end_with(parent)?;
+    }
     let config = NodeConfig::load(&args.config).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         CliError(format!("{}:\n  {}", args.config.display(), all.join("\n  ")))
@@ -51,6 +57,18 @@ pub fn run(args: &RunArgs) -> CliResult {
         ));
     }
     on_port(&config)
+}
+
+/// Has the kernel ask this process to end when the one that started it is gone.
+fn end_with(parent: u32) -> CliResult {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| CliError::with("following the parent process", error))?;
+    // It may be gone already; then nobody would tell.
+    match getppid().map(|pid| pid.as_raw_nonzero().get()) {
+        Some(pid) if u32::try_from(pid) == Ok(parent) => Ok(()),
+        _ => Err(CliError("the process that started this node has ended".into())),
+    }
 }
 
 #[cfg(not(feature = "dpdk"))]

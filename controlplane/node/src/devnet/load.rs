@@ -106,6 +106,12 @@ impl Loader {
         Arc::clone(&self.counts)
     }
 
+    /// The accounts that send.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Address> {
+        self.plan.senders.iter().map(|sender| sender.key.address()).collect()
+    }
+
     /// Takes up the accounts' nonces from the state, for a devnet that goes on.
     pub fn set_nonces(&mut self, nonce_of: impl Fn(&Address) -> u64) {
         for sender in &mut self.plan.senders {
