@@ -71,6 +71,12 @@ impl Namespace {
         }
         let namespace = Namespace { name };
         namespace.ip(&["link", "set", "lo", "up"])?;
+        // Devices made here would announce IPv6 addresses of their own; where they may not be silenced, they do.
+        namespace.within(|| {
+            for which in ["all", "default"] {
+                let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1");
+            }
+        })?;
         Ok(namespace)
     }
 

@@ -99,7 +99,9 @@ fn on_port(config: &NodeConfig) -> CliResult {
         EalConfig { pci, ..EalConfig::unprivileged(megabytes) }
     };
     let eal = Arc::new(Eal::start(&eal_config).map_err(say)?);
-    let pool_config = PoolConfig { mbufs: config.port.frames, ..PoolConfig::default() };
+    // Only a PCI device does DMA by itself, and it has hugepages.
+    let packed = !config.port.hugepages;
+    let pool_config = PoolConfig { mbufs: config.port.frames, packed, ..PoolConfig::default() };
     let pool = eal.pool("frames", &pool_config).map_err(say)?;
     let text = config.port.device.as_str();
     let (name, arguments) = text.split_once(',').unwrap_or((text, ""));

@@ -17,8 +17,8 @@ pub const RPC_PORT: u16 = 9_944;
 pub const METRICS_PORT: u16 = 9_615;
 /// Frames of each node's pool, one less than a power of two times a thousand: what its stages and rings hold.
 const FRAMES: u32 = 20 * 1024 - 1;
-/// A frame takes a page of 4 KiB without hugepages; 64 MiB are DPDK's own.
-const MEMORY_MB: u32 = FRAMES.div_ceil(240) + 64;
+/// Frames that fit a MiB, one behind the other; 64 MiB are DPDK's own.
+const MEMORY_MB: u32 = FRAMES.div_ceil(375) + 64;
 
 /// What is the same for all nodes.
 pub struct Settings<'a> {

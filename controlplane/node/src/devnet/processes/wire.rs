@@ -117,7 +117,7 @@ impl Wires {
         const _: () = assert!(CLIENT_FRAMES as usize <= FRAMES_PER_PORT);
         let say = |error: roko_dpdk::Error| format!("the load client's port: {error}");
         let eal = Eal::start(&EalConfig::unprivileged(CLIENT_MEGABYTES)).map_err(say)?;
-        let pool_config = PoolConfig { mbufs: CLIENT_FRAMES, ..PoolConfig::default() };
+        let pool_config = PoolConfig { mbufs: CLIENT_FRAMES, packed: true, ..PoolConfig::default() };
         let pool = eal.pool("frames", &pool_config).map_err(say)?;
         let device = af_packet("0", "load");
         let (name, arguments) = device.split_once(',').unwrap_or((&device, ""));
