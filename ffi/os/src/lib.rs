@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod netns;
 pub mod stolen;
 pub mod tsc;
+pub mod udp_ring;
 pub mod uring;
 
 pub use error::OsError;
