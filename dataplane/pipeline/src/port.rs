@@ -1,13 +1,17 @@
 //! The port: where frames come from and go to. Generic, so that no call per packet is dynamic.
 //!
-//! [`inprocess`] joins two ends in one process; `dpdk` drives what DPDK drives. Both pass one conformance suite,
-//! `tests/port_conformance.rs`.
+//! `dpdk` drives what DPDK drives: cards, `net_af_packet`, `net_af_xdp`, `net_ring` and the like. [`udp`] takes over a
+//! socket of the kernel by io_uring. [`inprocess`] joins two ends in one process. [`replay`] plays a capture back. All pass
+//! one conformance suite, `tests/port_conformance`. [`record`] wraps any of them.
 
 use arrayvec::ArrayVec;
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod inprocess;
+pub mod record;
+pub mod replay;
+pub mod udp;
 
 /// Frames in a burst, at most: what NIC drivers are tuned for.
 pub const BURST: usize = 32;
