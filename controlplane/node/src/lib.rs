@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod devnet;
 pub mod observe;
+pub mod replay;
 pub mod replica;
 pub mod ring_plane;
 pub mod topology;

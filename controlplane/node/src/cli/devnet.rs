@@ -87,6 +87,9 @@ pub struct DevnetArgs {
     /// Declared error bound of this host's clock, microseconds: it follows no reference that could be checked.
     #[arg(long, default_value_t = 10_000)]
     clock_bound_us: u32,
+    /// Write what the load client sends to this capture, and the keys that open it beside it, for `roko replay`.
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    record: Option<PathBuf>,
 }
 
 /// Formats of the report.
@@ -112,6 +115,10 @@ enum PortKind {
     #[cfg(feature = "dpdk")]
     #[value(name = "af_xdp", alias = "af-xdp")]
     AfXdp,
+    /// With --processes: UDP sockets of the kernel, by io_uring.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "io_uring", alias = "io-uring")]
+    IoUring,
 }
 
 impl PortKind {
@@ -151,13 +158,20 @@ pub fn run(args: &DevnetArgs) -> CliResult {
         placement,
         options: options(),
         clock_bound_us: args.clock_bound_us,
+        record: args.record.clone(),
     };
+    #[cfg(feature = "dpdk")]
+    if args.record.is_some() {
+        use crate::devnet::processes::files::write_all;
+        write_all(&plan.data_dir, &plan.devnet, &plan.options, plan.clock_bound_us)
+            .map_err(|error| CliError::with("the validators' files", error))?;
+    }
     match args.port.unwrap_or(PortKind::standard()) {
         #[cfg(feature = "dpdk")]
         PortKind::NetRing => run_on(args, plan, crate::devnet::network::Dpdk),
         PortKind::InProcess => run_on(args, plan, InProcess),
         #[cfg(feature = "dpdk")]
-        PortKind::AfPacket | PortKind::AfXdp => {
+        PortKind::AfPacket | PortKind::AfXdp | PortKind::IoUring => {
             Err(CliError("that port joins processes: give --processes too".into()))
         }
     }

@@ -6,6 +6,7 @@ pub mod genesis;
 pub mod keys;
 pub mod load;
 pub mod profile;
+pub mod replay;
 pub mod run;
 pub mod send;
 pub mod serve;
@@ -52,6 +53,8 @@ pub enum Command {
     Devnet(devnet::DevnetArgs),
     /// Run one node from a configuration file.
     Run(run::RunArgs),
+    /// Play a capture back through a validator's data plane, under the capture's own time.
+    Replay(replay::ReplayArgs),
     /// Make or show the keys of a node or an account.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -76,6 +79,7 @@ impl Command {
         match self {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),
+            Command::Replay(args) => replay::run(&args),
             Command::Keys(command) => keys::run(&command),
             Command::Genesis(command) => genesis::run(&command),
             Command::Send(args) => send::run(&args),

@@ -5,16 +5,20 @@ use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::chain::Chain;
-use crate::config::{NodeConfig, NodeKind};
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
+use crate::devnet::network::Plain;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
 use roko_pipeline::port::Port;
+use roko_pipeline::port::inprocess::InProcessPool;
+use roko_pipeline::port::udp::UdpPort;
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
 use roko_state::file::FileStorage;
 use roko_wire::genesis::Genesis;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,25 +75,45 @@ fn end_with(parent: u32) -> CliResult {
     }
 }
 
+/// Opens the configured port and runs the node on it.
+fn on_port(config: &NodeConfig) -> CliResult {
+    match (config.port.kind, &config.port.device) {
+        (PortKind::IoUring, _) => on_udp(config),
+        (PortKind::Dpdk, Some(device)) => on_dpdk(config, device),
+        (PortKind::Dpdk, None) => Err(CliError("port.device is missing".into())),
+    }
+}
+
+/// Datagrams in the kernel's hands, each way: what a socket's queue of the usual size holds.
+const UDP_SLOTS: u16 = 1_024;
+
+fn on_udp(config: &NodeConfig) -> CliResult {
+    let network = &config.network;
+    let mac = network.mac.unwrap_or_else(|| roko_peers::membership::derived_mac(&network.ip));
+    let pool = InProcessPool::new(config.port.frames as usize);
+    let port = UdpPort::open(SocketAddr::new(network.ip, network.port), mac, pool, UDP_SLOTS)
+        .map_err(|error| CliError::with("the port", error))?;
+    run_node(config, port, &Plain)
+}
+
 #[cfg(not(feature = "dpdk"))]
-fn on_port(_: &NodeConfig) -> CliResult {
+fn on_dpdk(_: &NodeConfig, _: &PciOrVirtual) -> CliResult {
     Err(CliError(
-        "this binary was built without DPDK and has no port to other machines: install libdpdk-dev and build with \
-         default features, or run `roko devnet`"
+        "this binary was built without DPDK: set port.kind = \"io_uring\", or install libdpdk-dev and build with default \
+         features"
             .into(),
     ))
 }
 
 #[cfg(feature = "dpdk")]
-fn on_port(config: &NodeConfig) -> CliResult {
-    use crate::config::PciOrVirtual;
+fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     use crate::devnet::network::Registered;
     use roko_dpdk::{Eal, EalConfig, PciDevices, PoolConfig, PortConfig, vdev_port};
     use roko_pipeline::port::dpdk::DpdkPort;
 
     let say = |error: roko_dpdk::Error| CliError::with("the port", error);
     let megabytes = config.port.memory_mb;
-    let pci = match &config.port.device {
+    let pci = match device {
         PciOrVirtual::Pci(address) => PciDevices::Only(vec![address.clone()]),
         PciOrVirtual::Virtual(_) => PciDevices::None,
     };
@@ -103,9 +127,8 @@ fn on_port(config: &NodeConfig) -> CliResult {
     let packed = !config.port.hugepages;
     let pool_config = PoolConfig { mbufs: config.port.frames, packed, ..PoolConfig::default() };
     let pool = eal.pool("frames", &pool_config).map_err(say)?;
-    let text = config.port.device.as_str();
-    let (name, arguments) = text.split_once(',').unwrap_or((text, ""));
-    let mut port = match &config.port.device {
+    let (name, arguments) = device.as_str().split_once(',').unwrap_or((device.as_str(), ""));
+    let mut port = match device {
         PciOrVirtual::Virtual(_) => vdev_port(&eal, name, arguments),
         PciOrVirtual::Pci(_) => roko_dpdk::Port::by_name(&eal, name),
     }
@@ -116,7 +139,7 @@ fn on_port(config: &NodeConfig) -> CliResult {
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
         return Err(CliError(format!("the port {name} has no queues")));
     };
-    let kind: &'static str = match &config.port.device {
+    let kind: &'static str = match device {
         PciOrVirtual::Pci(_) => "pci",
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_packet") => "net_af_packet",
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
@@ -196,7 +219,7 @@ where
     Ok(())
 }
 
-fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
+pub(super) fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
     let text = std::fs::read_to_string(&config.node.genesis)
         .map_err(|error| CliError::with(config.node.genesis.display(), error))?;
     let genesis = Genesis::parse(&text).map_err(|problems| {
@@ -205,7 +228,7 @@ fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
     Ok(Arc::new(Chain::new(genesis).map_err(|error| CliError::with("genesis", error))?))
 }
 
-fn options(config: &NodeConfig) -> NodeOptions {
+pub(super) fn options(config: &NodeConfig) -> NodeOptions {
     NodeOptions {
         name: config.node.name.clone(),
         mempool_transactions_max: config.mempool.transactions_max as usize,

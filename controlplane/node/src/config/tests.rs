@@ -138,7 +138,10 @@ fn every_commented_line_of_the_example_is_valid_too() {
     for (section, key) in
         SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
     {
-        let (Presence::Required(text) | Presence::Default(text) | Presence::Optional(text)) = key.presence;
+        let (Presence::Required(text)
+        | Presence::Default(text)
+        | Presence::Optional(text)
+        | Presence::Suggested(text)) = key.presence;
         let value = toml_value(text);
         let (number, ranged) = (value.as_integer().is_some(), key.range.is_some());
         assert_eq!(number, ranged, "{}.{}: numbers have a range", section.name, key.name);

@@ -17,10 +17,9 @@ use crate::chain::Chain;
 use crate::observe::status::NodeStatus;
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
-use load::{LoadPlan, Loader};
+use load::{Capture, LoadPlan, Loader};
 use network::Network;
 use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
-use roko_pipeline::client::ClientPort;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
 use roko_state::file::FileStorage;
@@ -50,6 +49,8 @@ pub struct DevnetPlan {
     pub options: NodeOptions,
     /// Declared bound of the host's clock, microseconds.
     pub clock_bound_us: u32,
+    /// Where what the load client sends is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// A network whose nodes are watched, wherever they run.
@@ -139,7 +140,7 @@ impl<S: Storage> Devnet<S> {
         <N::Port as Port>::Pool: Sync + 'static,
     {
         let started = Instant::now();
-        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
+        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us, record } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
         let (clock, clock_driver) = crate::clock::start(&chain, clock_bound_us)?;
@@ -182,7 +183,8 @@ impl<S: Storage> Devnet<S> {
         threads.extend(placement.start_polling(stages, &stop, &enter)?);
         let client_links = client_links(&client, &members, &chain, &data_dir)?;
         let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
-        let loader = Loader::new(ClientPort::new(client_port, &client_links), loader_plan);
+        let record = record.map(|path| Capture::create(&path, &client_links)).transpose()?;
+        let loader = Loader::over(client_port, &client_links, loader_plan, record);
         let devnet = Devnet {
             nodes,
             port_kind: kind,

@@ -19,6 +19,7 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
     let wire = match args.port {
         None | Some(PortKind::AfPacket) => WireKind::AfPacket,
         Some(PortKind::AfXdp) => WireKind::AfXdp,
+        Some(PortKind::IoUring) => WireKind::IoUring,
         Some(PortKind::NetRing | PortKind::InProcess) => {
             return Err(CliError("that port joins validators of one process: leave --processes out".into()));
         }
@@ -35,6 +36,7 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
         profile: profile_for_nodes(&args.profile)?,
         options: options(),
         clock_bound_us: args.clock_bound_us,
+        record: args.record.clone(),
     };
     let (name, idle) = (&placement.profile().name, placement.profile().idle.strategy.name());
     let count = args.validators;

@@ -1,7 +1,9 @@
 //! What each process reads: its configuration and its keys, in a folder of its own.
 
+use super::super::{DevnetError, client_entry, client_seed};
 use super::wire::WireKind;
-use crate::accounts::save_bls;
+use crate::accounts::{DevnetGenesis, save_bls};
+use crate::chain::Chain;
 use crate::config::example;
 use crate::validator::NodeOptions;
 use roko_consensus::SecretKey;
@@ -42,13 +44,36 @@ pub struct FilesError {
     why: String,
 }
 
-/// Writes the folder of the node `index` and returns its configuration file. Keys that are there are kept: they follow
+/// Writes the folders of all validators of a devnet whose nodes are not processes, so that each has a configuration that
+/// `roko replay` reads.
+///
+/// # Errors
+/// Names the file that cannot be written, or says what is wrong with the genesis.
+pub fn write_all(
+    data_dir: &Path,
+    devnet: &DevnetGenesis,
+    options: &NodeOptions,
+    clock_bound_us: u32,
+) -> Result<(), DevnetError> {
+    let chain = Chain::new(devnet.genesis.clone())?;
+    let client = client_entry(&NodeIdentity::from_seed(&client_seed(&chain)), &chain);
+    let (wire, profile) = (WireKind::AfPacket, "devnet-2core");
+    let settings = Settings { wire, profile, options, clock_bound_us, client: &client };
+    for (index, (identity, bls_key)) in devnet.node_identities.iter().zip(&devnet.bls_keys).enumerate() {
+        let endpoint = &devnet.genesis.validators[index].endpoint;
+        write(data_dir, index, endpoint, identity, bls_key, &settings)
+            .map_err(|error| DevnetError::Network(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Writes the folder of the node `index` in `data_dir` and returns its configuration file. Keys that are there are kept: they follow
 /// from the chain's seed.
 ///
 /// # Errors
 /// Names the file that cannot be written.
 pub fn write(
-    folder: &Path,
+    data_dir: &Path,
     index: usize,
     endpoint: &Endpoint,
     identity: &NodeIdentity,
@@ -59,7 +84,8 @@ pub fn write(
         path: path.display().to_string(),
         why: why.to_string(),
     };
-    std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
+    let folder = data_dir.join(format!("validator-{index}"));
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&folder, &error))?;
     let (node, bls) = (folder.join("node.key"), folder.join("bls.key"));
     if !node.exists() {
         identity.save(&node).map_err(|error| failed(&node, &error))?;
@@ -68,7 +94,11 @@ pub fn write(
         save_bls(bls_key, &bls).map_err(|error| failed(&bls, &error))?;
     }
     let config = folder.join("node.toml");
-    let text = example(&values(index, endpoint, settings)) + &client(settings.client);
+    let mut text = example(&values(index, endpoint, settings)) + &client(settings.client);
+    if settings.wire.device().is_none() {
+        text =
+            text.lines().filter(|line| !line.starts_with("device = ")).collect::<Vec<_>>().join("\n") + "\n";
+    }
     std::fs::write(&config, text).map_err(|error| failed(&config, &error))?;
     Ok(config)
 }
@@ -76,12 +106,16 @@ pub fn write(
 fn values(index: usize, endpoint: &Endpoint, settings: &Settings<'_>) -> Vec<(&'static str, String)> {
     let (options, ip) = (settings.options, endpoint.ip);
     let megabytes = |bytes: u64| (bytes >> 20).to_string();
+    let port = match settings.wire.device() {
+        Some(device) => ("port.device", format!("\"{device}\"")),
+        None => ("port.kind", "\"io_uring\"".to_owned()),
+    };
     vec![
+        port,
         ("node.name", format!("\"validator-{index}\"")),
         ("node.data_dir", "\".\"".to_owned()),
         ("node.genesis", "\"../genesis.json\"".to_owned()),
         ("node.bls_key", "\"bls.key\"".to_owned()),
-        ("port.device", format!("\"{}\"", settings.wire.device())),
         ("port.frames", FRAMES.to_string()),
         ("port.memory_mb", MEMORY_MB.to_string()),
         ("network.ip", format!("\"{ip}\"")),
@@ -137,15 +171,15 @@ mod tests {
                 clock_bound_us: 10_000,
                 client: &client,
             };
-            let own = folder.path().join("validator-2");
             let (identity, bls) = (&chain.node_identities[2], &chain.bls_keys[2]);
             // Twice: a devnet that goes on writes its configuration again and keeps its keys.
             for _ in 0..2 {
-                let path = write(&own, 2, &chain.genesis.validators[2].endpoint, identity, bls, &settings)
-                    .expect("written");
+                let path =
+                    write(folder.path(), 2, &chain.genesis.validators[2].endpoint, identity, bls, &settings)
+                        .expect("written");
                 let config = NodeConfig::load(&path).unwrap_or_else(|problems| panic!("{problems:?}"));
                 assert_eq!(config.client_entries(), [client]);
-                assert_eq!(config.port.device.as_str(), wire.device());
+                assert_eq!(config.port.device.map(|device| device.as_str().to_owned()), wire.device());
             }
         }
     }

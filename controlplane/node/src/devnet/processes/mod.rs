@@ -20,7 +20,7 @@ pub mod relay;
 pub mod watch;
 pub mod wire;
 
-use super::load::{LoadPlan, Loader};
+use super::load::{Capture, LoadPlan, Loader};
 use super::{DevnetError, Watched, client_entry, client_links, client_seed, report};
 use crate::accounts::DevnetGenesis;
 use crate::chain::Chain;
@@ -28,8 +28,8 @@ use crate::observe::status::NodeStatus;
 use crate::validator::NodeOptions;
 use node::Node;
 use roko_peers::{Membership, NodeIdentity};
-use roko_pipeline::client::ClientPort;
 use roko_time::ClockDriver;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +56,8 @@ pub struct ProcessPlan {
     pub options: NodeOptions,
     /// Declared bound of the host's clock, microseconds.
     pub clock_bound_us: u32,
+    /// Where what the load client sends is recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// A network of processes that runs. Dropping it ends the processes and removes the namespaces.
@@ -77,7 +79,7 @@ impl ProcessDevnet {
     /// When this process may not make namespaces, or a node does not start; says what its log says.
     pub fn start(plan: ProcessPlan, stop: &AtomicBool) -> Result<(ProcessDevnet, Loader), DevnetError> {
         let started = Instant::now();
-        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us } = plan;
+        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us, record } = plan;
         let say = |error: &dyn std::fmt::Display| DevnetError::Network(error.to_string());
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
@@ -92,16 +94,16 @@ impl ProcessDevnet {
             files::Settings { wire, profile: &profile, options: &options, clock_bound_us, client: &entry };
         let mut nodes = Vec::new();
         for (index, (identity, bls_key)) in node_identities.iter().zip(&bls_keys).enumerate() {
-            let folder = data_dir.join(format!("validator-{index}"));
             let endpoint = &chain.genesis.validators[index].endpoint;
-            let config = files::write(&folder, index, endpoint, identity, bls_key, &settings)
+            let config = files::write(&data_dir, index, endpoint, identity, bls_key, &settings)
                 .map_err(|error| say(&error))?;
             nodes.push(Node::spawn(index, &config, wires.of_node(index), endpoint.ip)?);
         }
-        let (client_port, keep) = wires.client_port(&members).map_err(DevnetError::Network)?;
         let links = client_links(&client, &members, &chain, &data_dir)?;
-        let loader =
-            Loader::new(ClientPort::new(client_port, &links), LoadPlan::new(&chain, accounts, clock));
+        let record = record.map(|path| Capture::create(&path, &links)).transpose()?;
+        let at = SocketAddr::new(entry.endpoint.ip, entry.endpoint.port);
+        let load_plan = LoadPlan::new(&chain, accounts, clock);
+        let (loader, keep) = wires.loader(at, &links, load_plan, record).map_err(DevnetError::Network)?;
         let watcher = Watcher::start(Arc::clone(&wires), nodes.iter().map(|node| node.ip).collect())?;
         let mut network = ProcessDevnet {
             watcher,
