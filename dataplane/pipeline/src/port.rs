@@ -34,6 +34,15 @@ pub trait FrameBuf: Send + 'static {
     fn capacity(&self) -> usize;
 }
 
+/// What a half of a port counts by itself, since its start. A driver whose device counts shows it elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounts {
+    /// Frames that the half dropped: no frame was free, or they cannot be sent this way.
+    pub dropped: u64,
+    /// System calls that it made.
+    pub system_calls: u64,
+}
+
 /// The receiving half.
 pub trait RxPort: Send + 'static {
     /// A frame's memory.
@@ -43,6 +52,10 @@ pub trait RxPort: Send + 'static {
     /// When the port's own clock saw a frame that this port received, in that clock's ticks; `None` when the port has
     /// no clock or it did not stamp the frame.
     fn hardware_time(&self, frame: &Self::Buf) -> Option<u64>;
+    /// What it counts by itself.
+    fn counts(&self) -> PortCounts {
+        PortCounts::default()
+    }
 }
 
 /// The sending half.
@@ -51,6 +64,10 @@ pub trait TxPort: Send + 'static {
     type Buf: FrameBuf;
     /// Sends from the front of `burst` and leaves what the port does not take. Returns how many were sent.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
+    /// What it counts by itself.
+    fn counts(&self) -> PortCounts {
+        PortCounts::default()
+    }
 }
 
 /// Where frames to be written come from.

@@ -9,7 +9,7 @@
 //! Polling makes a system call only when the kernel has something; each is counted.
 
 use super::inprocess::{InProcessBuf, InProcessPool};
-use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, TimestampKind, TxPort};
 use core::net::SocketAddr;
 use roko_os::OsError;
 use roko_os::udp_ring::{UdpReceiver, UdpRingStats, UdpSender};
@@ -156,6 +156,10 @@ impl RxPort for UdpRx {
     fn hardware_time(&self, _frame: &InProcessBuf) -> Option<u64> {
         None
     }
+    fn counts(&self) -> PortCounts {
+        let stats = self.receiver.stats();
+        PortCounts { dropped: self.no_frame + stats.errors, system_calls: stats.system_calls }
+    }
 }
 
 impl TxPort for UdpTx {
@@ -186,6 +190,10 @@ impl TxPort for UdpTx {
         self.sender.flush();
         burst.drain(..sent);
         sent
+    }
+    fn counts(&self) -> PortCounts {
+        let stats = self.sender.stats();
+        PortCounts { dropped: self.not_sendable + stats.errors, system_calls: stats.system_calls }
     }
 }
 
