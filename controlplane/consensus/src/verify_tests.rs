@@ -170,10 +170,10 @@ fn a_commit_of_this_very_block_proves_it_final() {
     let commit = of(CertificateKind::CommitSlow(BLOCK), &[1, 2, 3]);
     assert_eq!(proves(&[slow.clone(), fast.clone()], 9, BLOCK), Ok(vec![fast.clone()]));
     assert_eq!(proves(&[commit.clone(), slow.clone()], 9, BLOCK), Ok(vec![slow.clone(), commit.clone()]));
-    assert_eq!(proves(&[slow.clone()], 9, BLOCK), Err(ProofError::NoCommit));
-    assert_eq!(proves(&[commit.clone()], 9, BLOCK), Err(ProofError::NoCommit));
-    assert_eq!(proves(&[fast.clone()], 8, BLOCK), Err(ProofError::NoCommit));
-    assert_eq!(proves(&[fast.clone()], 9, BlockId([6; 32])), Err(ProofError::NoCommit));
+    assert_eq!(proves(std::slice::from_ref(&slow), 9, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(std::slice::from_ref(&commit), 9, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(std::slice::from_ref(&fast), 8, BLOCK), Err(ProofError::NoCommit));
+    assert_eq!(proves(std::slice::from_ref(&fast), 9, BlockId([6; 32])), Err(ProofError::NoCommit));
     let poor = of(CertificateKind::CommitSlow(BLOCK), &[1, 2]);
     assert!(matches!(
         proves(&[slow.clone(), poor], 9, BLOCK),

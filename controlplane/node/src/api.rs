@@ -344,6 +344,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         self.observer.final_blocks.subscribe()
     }
 
+    fn status(&self, blocks_from: Height, audit: bool) -> Option<String> {
+        serde_json::to_string(&self.status_now(blocks_from.0, audit)).ok()
+    }
+
     fn ethereum(&self) -> Option<&dyn EthereumView> {
         Some(self)
     }

@@ -4,6 +4,7 @@
 
 pub mod counters;
 pub mod durations;
+pub mod status;
 
 use crate::chain::{Chain, Own};
 use crate::replica::blocks::{Block, Outcome};
@@ -30,7 +31,7 @@ const VOTER_VIEWS: usize = 256;
 const FINAL_IDS: usize = 1 << 16;
 
 /// Finality, from the ingress stamp to a commit held by the ingress node, and the parts it is made of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct FinalityTimes {
     /// All of it.
     pub total: Durations,

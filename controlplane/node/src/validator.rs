@@ -224,7 +224,8 @@ fn seed() -> u64 {
     rand::random()
 }
 
-fn data_plane_config(
+/// The settings of a node's data plane.
+pub(crate) fn data_plane_config(
     chain: &Chain,
     identity: &NodeIdentity,
     index: roko_wire::ValidatorIndex,

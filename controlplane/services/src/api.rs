@@ -50,6 +50,13 @@ pub trait NodeApi: Send + Sync + 'static {
     /// Everything the metrics page shows.
     fn metrics(&self) -> MetricsSnapshot;
 
+    /// What a watcher of several nodes asks (`/status`), as one JSON object, with the ids of final blocks from height
+    /// `blocks_from` on; `audit` adds what costs a walk over the whole state. `None` for a node that tells nothing.
+    fn status(&self, blocks_from: Height, audit: bool) -> Option<String> {
+        let _ = (blocks_from, audit);
+        None
+    }
+
     /// What Ethereum's clients ask beside; `None` for a node that serves no `eth_*` methods.
     fn ethereum(&self) -> Option<&dyn EthereumView> {
         None

@@ -1,4 +1,4 @@
-//! `/metrics` and `/health` on a port of their own, so that a scrape works while the RPC port is saturated.
+//! `/metrics`, `/health` and `/status` on a port of their own, so that a scrape works while the RPC port is saturated.
 //!
 //! HTTP/1.1 with one request a connection: enough for Prometheus, load balancers and `curl`, and small enough to
 //! bound in every direction. A request's head, its time and the number of connections have limits; a body is
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use roko_wire::nano::ClockState;
+use roko_wire::{Height, nano::ClockState};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -239,7 +239,15 @@ fn answer(request: &Request, shared: &Shared) -> Answer {
             let (status, phrase) = if healthy { (200, "OK") } else { (503, "Service Unavailable") };
             Answer { status, phrase, content_type: "application/json", body }
         }
-        _ => Answer::text(404, "Not Found", "there is /metrics and /health here\n"),
+        "/status" => {
+            let blocks_from = request.number("blocks_from").unwrap_or(u64::MAX);
+            let audit = request.number("audit") == Some(1);
+            let nodes: Vec<String> =
+                shared.nodes.iter().filter_map(|node| node.status(Height(blocks_from), audit)).collect();
+            let body = format!("[{}]", nodes.join(","));
+            Answer { status: 200, phrase: "OK", content_type: "application/json", body }
+        }
+        _ => Answer::text(404, "Not Found", "there is /metrics, /health and /status here\n"),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod link;
 pub mod metrics;
 pub mod open;
 pub mod order;
+pub mod pcap;
 pub mod peer;
 pub mod poll;
 pub mod port;

@@ -1,13 +1,17 @@
 //! The port: where frames come from and go to. Generic, so that no call per packet is dynamic.
 //!
-//! [`inprocess`] joins two ends in one process; `dpdk` drives what DPDK drives. Both pass one conformance suite,
-//! `tests/port_conformance.rs`.
+//! `dpdk` drives what DPDK drives: cards, `net_af_packet`, `net_af_xdp`, `net_ring` and the like. [`udp`] takes over a
+//! socket of the kernel by io_uring. [`inprocess`] joins two ends in one process. [`replay`] plays a capture back. All pass
+//! one conformance suite, `tests/port_conformance`. [`record`] wraps any of them.
 
 use arrayvec::ArrayVec;
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod inprocess;
+pub mod record;
+pub mod replay;
+pub mod udp;
 
 /// Frames in a burst, at most: what NIC drivers are tuned for.
 pub const BURST: usize = 32;
@@ -30,6 +34,15 @@ pub trait FrameBuf: Send + 'static {
     fn capacity(&self) -> usize;
 }
 
+/// What a half of a port counts by itself, since its start. A driver whose device counts shows it elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCounts {
+    /// Frames that the half dropped: no frame was free, or they cannot be sent this way.
+    pub dropped: u64,
+    /// System calls that it made.
+    pub system_calls: u64,
+}
+
 /// The receiving half.
 pub trait RxPort: Send + 'static {
     /// A frame's memory.
@@ -39,6 +52,10 @@ pub trait RxPort: Send + 'static {
     /// When the port's own clock saw a frame that this port received, in that clock's ticks; `None` when the port has
     /// no clock or it did not stamp the frame.
     fn hardware_time(&self, frame: &Self::Buf) -> Option<u64>;
+    /// What it counts by itself.
+    fn counts(&self) -> PortCounts {
+        PortCounts::default()
+    }
 }
 
 /// The sending half.
@@ -47,6 +64,10 @@ pub trait TxPort: Send + 'static {
     type Buf: FrameBuf;
     /// Sends from the front of `burst` and leaves what the port does not take. Returns how many were sent.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
+    /// What it counts by itself.
+    fn counts(&self) -> PortCounts {
+        PortCounts::default()
+    }
 }
 
 /// Where frames to be written come from.

@@ -26,6 +26,10 @@ crate::counters!(
         Passed = "passed",
         /// Frames dropped because the ring to the filter was full.
         DroppedRingFull = "dropped_ring_full",
+        /// Frames that the port itself dropped.
+        PortDropped = "port_dropped",
+        /// System calls that the port made.
+        PortSystemCalls = "port_system_calls",
     }
 );
 
@@ -81,6 +85,9 @@ impl<R: RxPort> Stage for Rx<R> {
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        let port = self.port.counts();
+        self.counters.set(RxCounter::PortDropped, port.dropped);
+        self.counters.set(RxCounter::PortSystemCalls, port.system_calls);
         self.counters.publish();
     }
 

@@ -17,6 +17,10 @@ crate::counters!(
         Bytes = "bytes",
         /// Frames that the port did not take at the first offer.
         Retained = "retained",
+        /// Frames that the port itself dropped.
+        PortDropped = "port_dropped",
+        /// System calls that the port made.
+        PortSystemCalls = "port_system_calls",
     }
 );
 
@@ -76,6 +80,9 @@ impl<T: TxPort> Stage for Tx<T> {
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        let port = self.port.counts();
+        self.counters.set(TxCounter::PortDropped, port.dropped);
+        self.counters.set(TxCounter::PortSystemCalls, port.system_calls);
         self.counters.publish();
     }
 

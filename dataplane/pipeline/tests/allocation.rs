@@ -106,3 +106,59 @@ fn the_poll_thread_allocates_nothing_after_warm_up() {
         .sum();
     assert_eq!(allocated, 0, "3,000 transactions and three blocks");
 }
+
+#[test]
+fn ports_of_the_kernel_and_of_captures_allocate_nothing_after_warm_up() {
+    use roko_pipeline::pcap::PcapWriter;
+    use roko_pipeline::port::inprocess::InProcessPool;
+    use roko_pipeline::port::replay::ReplayPort;
+    use roko_pipeline::port::udp::UdpPort;
+    use roko_pipeline::port::{Burst, FrameBuf, FramePool, Port, RxPort, TxPort};
+    use roko_wire::net::{Addresses, headers_bytes, write_headers};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let open =
+        |station| UdpPort::open(local, addresses(station, station).source_mac, InProcessPool::new(256), 64);
+    let (mut allocated, mut frames) = (0, Vec::new());
+    if let (Ok(a), Ok(b)) = (open(0), open(1)) {
+        let way = Addresses {
+            source_ip: local.ip(),
+            destination_ip: local.ip(),
+            source_port: a.own().port(),
+            destination_port: b.own().port(),
+            ..addresses(0, 1)
+        };
+        let ((_, mut tx, pool), (mut rx, ..)) = (a.split(), b.split());
+        for round in 0..1_000 {
+            let before = allocations_on_this_thread();
+            let (mut burst, mut arrived) = (Burst::new(), 0);
+            while let (false, Some(mut buf)) = (burst.is_full(), pool.alloc()) {
+                buf.set_len(500);
+                write_headers(&way, 500 - headers_bytes(&local.ip()), buf.data_mut()).expect("it fits");
+                burst.push(buf);
+            }
+            while arrived < 32 {
+                tx.tx_burst(&mut burst);
+                let mut back = Burst::new();
+                arrived += rx.rx_burst(&mut back);
+                frames.extend(back.first().filter(|_| round == 0).map(|buf| buf.data().to_vec()));
+            }
+            allocated += if round < 10 { 0 } else { allocations_on_this_thread() - before };
+        }
+    }
+    assert_eq!(allocated, 0, "32,000 datagrams");
+
+    let mut file = Vec::new();
+    let mut writer = PcapWriter::new(&mut file).expect("a vector takes everything");
+    (0..10_000).for_each(|at| writer.write(at, &[7; 300]).expect("a vector takes everything"));
+    let (port, state) = ReplayPort::new(file.as_slice(), InProcessPool::new(64)).expect("a good capture");
+    let (mut rx, ..) = port.split();
+    let (before, mut burst) = (allocations_on_this_thread(), Burst::new());
+    for now in 0..10_000 {
+        state.set_now(now);
+        assert_eq!(rx.rx_burst(&mut burst), 1);
+        burst.clear();
+    }
+    assert_eq!(allocations_on_this_thread() - before, 0, "10,000 frames of a capture");
+}

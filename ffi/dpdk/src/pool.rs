@@ -31,12 +31,16 @@ pub struct PoolConfig {
     pub cache_mbufs: u32,
     /// Bytes in a buffer, with the head room of 128.
     pub data_room_bytes: u16,
+    /// Mbufs lie one behind the other in one range of addresses and may cross pages. Without hugepages that takes
+    /// two thirds of the memory, and net_af_xdp needs it, as it gives the kernel the range. No device that
+    /// does DMA by itself works with it.
+    pub packed: bool,
 }
 
 impl Default for PoolConfig {
     /// 8,191 mbufs of 2,048 bytes behind the head room: a full-size Ethernet frame with room to spare.
     fn default() -> Self {
-        PoolConfig { mbufs: 8191, cache_mbufs: 256, data_room_bytes: 2048 + 128 }
+        PoolConfig { mbufs: 8191, cache_mbufs: 256, data_room_bytes: 2048 + 128, packed: false }
     }
 }
 
@@ -71,6 +75,14 @@ impl MbufPool {
         let c_name = c_name(name, NAME_BYTES_MAX)?;
         let mut control = eal.control();
         let create = |handler: &&CStr| {
+            let socket = dpdk_sys::DPDK_SOCKET_ANY;
+            if config.packed {
+                let (name, ops) = (c_name.as_ptr(), handler.as_ptr());
+                let (mbufs, cache, room) = (config.mbufs, config.cache_mbufs, config.data_room_bytes);
+                // SAFETY: as below.
+                let pool = unsafe { dpdk_sys::dpdk_packed_pool(name, mbufs, cache, room, socket, ops) };
+                return NonNull::new(pool);
+            }
             // SAFETY: the EAL runs (`eal` is held); the names are NUL-terminated and copied by DPDK; the
             // sizes are within what the library accepts. On failure it returns null.
             NonNull::new(unsafe {
@@ -80,7 +92,7 @@ impl MbufPool {
                     config.cache_mbufs,
                     0,
                     config.data_room_bytes,
-                    dpdk_sys::DPDK_SOCKET_ANY,
+                    socket,
                     handler.as_ptr(),
                 )
             })

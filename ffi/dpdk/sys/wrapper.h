@@ -103,6 +103,39 @@ static inline int dpdk_port_info(uint16_t port, struct dpdk_port_info *out)
 	return 0;
 }
 
+/*
+ * rte_pktmbuf_pool_create_by_ops with RTE_MEMPOOL_F_NO_IOVA_CONTIG: mbufs lie one behind the other
+ * in one range of addresses and may cross pages. NULL and rte_errno on failure.
+ */
+static inline struct rte_mempool *dpdk_packed_pool(const char *name, unsigned int mbufs,
+						   unsigned int cache, uint16_t data_room,
+						   int socket, const char *ops)
+{
+	struct rte_pktmbuf_pool_private priv;
+	struct rte_mempool *pool;
+
+	pool = rte_mempool_create_empty(name, mbufs,
+					sizeof(struct rte_mbuf) + data_room, cache,
+					sizeof(priv), socket, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	memset(&priv, 0, sizeof(priv));
+	priv.mbuf_data_room_size = data_room;
+	if (rte_mempool_set_ops_byname(pool, ops, NULL) != 0) {
+		rte_mempool_free(pool);
+		rte_errno = EINVAL;
+		return NULL;
+	}
+	rte_pktmbuf_pool_init(pool, &priv);
+	if (rte_mempool_populate_default(pool) < 0) {
+		rte_mempool_free(pool);
+		rte_errno = ENOMEM;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
 /* mtu 0 leaves the driver's default. */
 static inline int dpdk_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues,
 				      uint16_t mtu, uint64_t rx_offloads)

@@ -10,8 +10,10 @@ pub mod clock;
 mod error;
 pub mod file;
 pub mod mapping;
+pub mod netns;
 pub mod stolen;
 pub mod tsc;
+pub mod udp_ring;
 pub mod uring;
 
 pub use error::OsError;

@@ -65,7 +65,7 @@ impl<S: Storage> NodeHandle<S> {
 /// Whether a counter says that something was dropped or refused; the others say what went on.
 fn is_drop(stage: &str, label: &str) -> bool {
     let went_on: &[&str] = match stage {
-        "rx" => &["received", "bytes", "hardware_stamped", "passed"],
+        "rx" => &["received", "bytes", "hardware_stamped", "passed", "port_system_calls"],
         "filter" => &["passed"],
         "decode" => &["passed", "admitted", "established"],
         "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
@@ -85,7 +85,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
         "spread" => {
             &["frames_consensus", "frames_block", "frames_relay", "frames_client", "stalled", "blocks_done"]
         }
-        "tx" => &["sent", "bytes", "retained"],
+        "tx" => &["sent", "bytes", "retained", "port_system_calls"],
         _ => &[],
     };
     !went_on.contains(&label)

@@ -59,7 +59,7 @@ fn check(path: &Path) -> Result<String, CliError> {
         node.name,
         node.kind,
         node.data_dir.display(),
-        config.port.device.as_str(),
+        config.port.name(),
         config.port.frames,
         network.ip,
         network.port,

@@ -1,29 +1,29 @@
 //! `roko devnet`: a network of validators on this machine.
 
+#[cfg(feature = "dpdk")]
+mod processes;
+mod watch;
+
+use super::profile::{placement, profile_help};
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::{DEVNET_CHAIN_ID, DEVNET_SEED, DevnetGenesis, devnet_genesis};
-use crate::devnet::live::Live;
-use crate::devnet::load::{LoadCounts, Loader};
 use crate::devnet::network::{InProcess, Network};
 use crate::devnet::{Devnet, DevnetPlan};
-use crate::topology::{Placement, RINGS};
 use crate::validator::NodeOptions;
 use clap::{Args, ValueEnum};
 use roko_pipeline::port::Port;
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
-use roko_tuning::{HostCores, Profile, builtin};
 use roko_wire::NanoMoment;
 use roko_wire::genesis::{Genesis, Preset};
 use roko_wire::rules::TRANSFER_GAS;
-use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Accounts that send: enough that no sender waits for its own nonce.
 const ACCOUNTS: u32 = 1_000;
@@ -45,7 +45,9 @@ Examples:
   roko devnet                                       four validators, 1,000 transfers a second, live view
   roko devnet --validators 7 --rate 3000            seven validators
   roko devnet --for 20s --rate 5000 --report json   unattended: progress on stderr, one JSON object on stdout
-  roko devnet --data-dir ./net                      keeps the chain; run it again and it goes on")]
+  roko devnet --data-dir ./net                      keeps the chain; run it again and it goes on
+  sudo roko devnet --processes                      a process and a network namespace for each validator
+  sudo roko devnet --processes --port af_xdp --validators 7")]
 pub struct DevnetArgs {
     /// How many validators (4 to 16).
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(4..=16))]
@@ -59,9 +61,12 @@ pub struct DevnetArgs {
     /// What to print at the end.
     #[arg(long, value_enum)]
     report: Option<ReportFormat>,
-    /// The network between the validators.
-    #[arg(long, value_enum, default_value_t = PortKind::standard())]
-    port: PortKind,
+    /// Run each validator in a process and a network namespace of its own, over the kernel's bridge. Needs root.
+    #[arg(long)]
+    processes: bool,
+    /// The network between the validators [default: net-ring; with --processes af_packet]
+    #[arg(long, value_enum)]
+    port: Option<PortKind>,
     #[arg(long, default_value = "devnet-2core", help = profile_help())]
     profile: String,
     /// Where the chain is kept; without it in a temporary folder that is removed at the end.
@@ -82,6 +87,9 @@ pub struct DevnetArgs {
     /// Declared error bound of this host's clock, microseconds: it follows no reference that could be checked.
     #[arg(long, default_value_t = 10_000)]
     clock_bound_us: u32,
+    /// Write what the load client sends to this capture, and the keys that open it beside it, for `roko replay`.
+    #[arg(long, value_name = "FILE", requires = "data_dir")]
+    record: Option<PathBuf>,
 }
 
 /// Formats of the report.
@@ -99,6 +107,18 @@ enum PortKind {
     NetRing,
     /// Rings in pure Rust, without DPDK.
     InProcess,
+    /// With --processes: DPDK over packet sockets.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "af_packet", alias = "af-packet")]
+    AfPacket,
+    /// With --processes: DPDK over XDP sockets.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "af_xdp", alias = "af-xdp")]
+    AfXdp,
+    /// With --processes: UDP sockets of the kernel, by io_uring.
+    #[cfg(feature = "dpdk")]
+    #[value(name = "io_uring", alias = "io-uring")]
+    IoUring,
 }
 
 impl PortKind {
@@ -107,15 +127,6 @@ impl PortKind {
         return PortKind::NetRing;
         #[cfg(not(feature = "dpdk"))]
         PortKind::InProcess
-    }
-}
-
-impl std::fmt::Display for PortKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.to_possible_value() {
-            Some(value) => f.write_str(value.get_name()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -134,73 +145,56 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| format!("\"{text}\" is too long"))
 }
 
-/// Help of `--profile`, with the built-in names.
-pub(super) fn profile_help() -> String {
-    format!("Core-pinning profile: a file, or a built-in one ({})", roko_tuning::builtin_names())
-}
-
-pub(super) fn profile_problems(profile: &str, problems: &[String]) -> CliError {
-    CliError(format!("profile \"{profile}\":\n  {}", problems.join("\n  ")))
-}
-
-/// The profile of this name or file. It makes sense by itself; whether it fits a host is not looked at.
-pub(super) fn read_profile(profile: &str) -> Result<Profile, CliError> {
-    let text = match builtin(profile) {
-        Some(text) => text.to_owned(),
-        None => std::fs::read_to_string(profile).map_err(|error| {
-            let built_in = roko_tuning::builtin_names();
-            CliError::with(
-                format!("profile \"{profile}\" is neither built in ({built_in}) nor a file"),
-                error,
-            )
-        })?,
-    };
-    let parsed = Profile::parse(&text).map_err(|e| e.iter().map(ToString::to_string).collect::<Vec<_>>());
-    let parsed = parsed.map_err(|problems| profile_problems(profile, &problems))?;
-    let problems: Vec<String> = parsed.validate_rings(&ring_keys()).iter().map(ToString::to_string).collect();
-    if problems.is_empty() { Ok(parsed) } else { Err(profile_problems(profile, &problems)) }
-}
-
-/// The keys of `[rings]` that this node has rings for.
-fn ring_keys() -> Vec<&'static str> {
-    let mut keys: Vec<&str> = RINGS.iter().map(|ring| ring.depth_key).filter(|key| !key.is_empty()).collect();
-    keys.dedup();
-    keys
-}
-
-/// The profile of this name or file, checked against this host.
-pub fn placement(profile: &str) -> Result<Placement, CliError> {
-    let parsed = read_profile(profile)?;
-    let host = HostCores::detect().map_err(|error| CliError::with("the cores of this host", error))?;
-    let problems: Vec<String> = parsed.validate(&host).iter().map(ToString::to_string).collect();
-    if !problems.is_empty() {
-        return Err(profile_problems(profile, &problems));
-    }
-    let allowed = roko_os::affinity::allowed_cores().map_err(|error| CliError::with("affinity", error))?;
-    Ok(Placement::new(parsed, allowed))
-}
-
 /// Carries the command out.
 pub fn run(args: &DevnetArgs) -> CliResult {
+    if args.processes {
+        return in_processes(args);
+    }
     let placement = placement(&args.profile)?;
     let scratch = Scratch::new(args.data_dir.as_deref())?;
     let plan = DevnetPlan {
         devnet: genesis_of(args, scratch.path())?,
         data_dir: scratch.path().to_owned(),
         placement,
-        options: NodeOptions {
-            journal_bytes: 16 << 20,
-            segment_bytes: 16 << 20,
-            mempool_transactions_max: 32_768,
-            stamp_flush_us: 2_000,
-            ..NodeOptions::default()
-        },
+        options: options(),
         clock_bound_us: args.clock_bound_us,
+        record: args.record.clone(),
     };
-    match args.port {
+    #[cfg(feature = "dpdk")]
+    if args.record.is_some() {
+        use crate::devnet::processes::files::write_all;
+        write_all(&plan.data_dir, &plan.devnet, &plan.options, plan.clock_bound_us)
+            .map_err(|error| CliError::with("the validators' files", error))?;
+    }
+    match args.port.unwrap_or(PortKind::standard()) {
         #[cfg(feature = "dpdk")]
         PortKind::NetRing => run_on(args, plan, crate::devnet::network::Dpdk),
         PortKind::InProcess => run_on(args, plan, InProcess),
+        #[cfg(feature = "dpdk")]
+        PortKind::AfPacket | PortKind::AfXdp | PortKind::IoUring => {
+            Err(CliError("that port joins processes: give --processes too".into()))
+        }
+    }
+}
+
+#[cfg(feature = "dpdk")]
+fn in_processes(args: &DevnetArgs) -> CliResult {
+    processes::run(args)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn in_processes(_: &DevnetArgs) -> CliResult {
+    Err(CliError("--processes needs DPDK's ports: build with default features".into()))
+}
+
+/// Settings of a devnet's nodes.
+fn options() -> NodeOptions {
+    NodeOptions {
+        journal_bytes: 16 << 20,
+        segment_bytes: 16 << 20,
+        mempool_transactions_max: 32_768,
+        stamp_flush_us: 2_000,
+        ..NodeOptions::default()
     }
 }
 
@@ -263,7 +257,7 @@ where
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = runtime(&stop)?;
     let services = if args.no_services { None } else { Some(runtime.block_on(serve(args, &devnet))?) };
-    let outcome = watch(args, &devnet, loader, &stop);
+    let outcome = watch::watch(args, &devnet, loader, &stop);
     if let Some(services) = services {
         runtime.block_on(services.stop());
     }
@@ -286,101 +280,6 @@ async fn serve(args: &DevnetArgs, devnet: &Devnet) -> Result<Services, CliError>
         .collect();
     let metrics = MetricsConfig { listen: local(args.metrics_port), ..MetricsConfig::default() };
     Services::start(nodes, &metrics).await
-}
-
-/// Runs the load and shows what happens until it is over.
-fn watch(args: &DevnetArgs, devnet: &Devnet, loader: Loader, stop: &Arc<AtomicBool>) -> CliResult {
-    let first_final = wait_for_first(devnet, stop);
-    if let Some(after) = first_final {
-        eprintln!("first final block after {:.0} ms", after.as_secs_f64() * 1e3);
-    }
-    let counts = loader.counts();
-    let (rate, length, load_stop) = (args.rate, args.length, Arc::clone(stop));
-    let began = Instant::now();
-    let load = std::thread::Builder::new()
-        .name("load".into())
-        .spawn(move || {
-            let _ = roko_os::affinity::sharpen_timers();
-            loader.run(rate, length, &load_stop);
-        })
-        .map_err(|error| CliError::with("the load thread", error))?;
-    show(args, devnet, &counts, &load, stop);
-    let loaded = began.elapsed();
-    let _ = load.join();
-    drain(devnet, &counts);
-    if args.report.is_some() {
-        let report = devnet.report(&counts, loaded, first_final);
-        let text = serde_json::to_string(&report).map_err(|error| CliError::with("the report", error))?;
-        println!("{text}");
-    }
-    Ok(())
-}
-
-fn wait_for_first(devnet: &Devnet, stop: &AtomicBool) -> Option<Duration> {
-    let before = devnet.durable_height();
-    while !stop.load(Ordering::Relaxed) && devnet.started.elapsed() < DRAIN_MAX {
-        if devnet.durable_height() > before {
-            return Some(devnet.started.elapsed());
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    None
-}
-
-/// Draws the live view, or prints a line a second where there is no terminal.
-fn show(
-    args: &DevnetArgs,
-    devnet: &Devnet,
-    counts: &LoadCounts,
-    load: &std::thread::JoinHandle<()>,
-    stop: &AtomicBool,
-) {
-    let terminal = std::io::stdout().is_terminal() && args.report.is_none();
-    let mut live = Live::default();
-    let interval = Duration::from_millis(if terminal { 250 } else { 1_000 });
-    let began = Instant::now();
-    while !stop.load(Ordering::Relaxed)
-        && !(load.is_finished() && (args.length.is_some() || args.report.is_some()))
-    {
-        if terminal {
-            let page = live.page(devnet, counts, args.rate);
-            // Home, each line cleared to its end, then everything below: no flicker.
-            let drawn = page.replace('\n', "\x1b[K\r\n");
-            let mut out = std::io::stdout().lock();
-            let _ = write!(out, "\x1b[H{drawn}\x1b[J\nCtrl-C stops the network.");
-            let _ = out.flush();
-        } else {
-            let final_txs = devnet.nodes[0].observer.progress(|progress| progress.transactions_final);
-            let views: Vec<String> =
-                devnet.nodes.iter().map(|node| node.observer.view().to_string()).collect();
-            eprintln!(
-                "{:>5.0} s   height {:>7}   views {}   {:>9} offered   {final_txs:>9} final",
-                began.elapsed().as_secs_f64(),
-                devnet.durable_height(),
-                views.join(" "),
-                counts.submitted.load(Ordering::Relaxed),
-            );
-        }
-        std::thread::sleep(interval);
-    }
-    if terminal {
-        println!();
-    }
-}
-
-/// Waits until everything offered is final on every node, as long as that makes progress.
-fn drain(devnet: &Devnet, counts: &LoadCounts) {
-    let submitted = counts.submitted.load(Ordering::Relaxed);
-    let finals =
-        || devnet.nodes.iter().map(|n| n.observer.progress(|p| p.transactions_final)).min().unwrap_or(0);
-    let settled = || {
-        let heights: Vec<u64> = devnet.nodes.iter().map(|node| node.observer.durable_height().0).collect();
-        heights.iter().all(|height| *height == heights[0])
-    };
-    let began = Instant::now();
-    while began.elapsed() < DRAIN_MAX && !(finals() >= submitted && settled()) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A data directory: the given one, or a temporary one that is removed.

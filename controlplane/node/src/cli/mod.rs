@@ -5,7 +5,9 @@ pub mod devnet;
 pub mod genesis;
 pub mod keys;
 pub mod load;
+pub mod profile;
 pub mod repair;
+pub mod replay;
 pub mod run;
 pub mod send;
 pub mod serve;
@@ -54,6 +56,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Cut a damaged store where the damage begins; the node then fetches the rest from its peers.
     Repair(repair::RepairArgs),
+    /// Play a capture back through a validator's data plane, under the capture's own time.
+    Replay(replay::ReplayArgs),
     /// Make or show the keys of a node or an account.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -79,6 +83,7 @@ impl Command {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Repair(args) => repair::run(&args),
+            Command::Replay(args) => replay::run(&args),
             Command::Keys(command) => keys::run(&command),
             Command::Genesis(command) => genesis::run(&command),
             Command::Send(args) => send::run(&args),

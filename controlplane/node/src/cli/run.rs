@@ -1,22 +1,26 @@
 //! `roko run`: one validator from its configuration file.
 
-use super::devnet::placement;
+use super::profile::placement;
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::chain::Chain;
-use crate::config::{NodeConfig, NodeKind};
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
+use crate::devnet::network::Plain;
 use crate::sandbox::{self, Confined};
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
 use roko_pipeline::port::Port;
+use roko_pipeline::port::inprocess::InProcessPool;
+use roko_pipeline::port::udp::UdpPort;
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
 use roko_state::file::FileStorage;
 use roko_wire::genesis::Genesis;
 use seccompiler::BpfProgram;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,10 +43,16 @@ pub struct RunArgs {
     /// The node's configuration file.
     #[arg(long)]
     config: PathBuf,
+    /// End with this process: given by a devnet to its nodes.
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
 }
 
 /// Carries the command out.
 pub fn run(args: &RunArgs) -> CliResult {
+    if let Some(parent) = args.parent {
+        end_with(parent)?;
+    }
     let config = NodeConfig::load(&args.config).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         CliError(format!("{}:\n  {}", args.config.display(), all.join("\n  ")))
@@ -55,25 +65,57 @@ pub fn run(args: &RunArgs) -> CliResult {
     on_port(&config)
 }
 
+/// Has the kernel ask this process to end when the one that started it is gone.
+fn end_with(parent: u32) -> CliResult {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| CliError::with("following the parent process", error))?;
+    // It may be gone already; then nobody would tell.
+    match getppid().map(|pid| pid.as_raw_nonzero().get()) {
+        Some(pid) if u32::try_from(pid) == Ok(parent) => Ok(()),
+        _ => Err(CliError("the process that started this node has ended".into())),
+    }
+}
+
+/// Opens the configured port and runs the node on it.
+fn on_port(config: &NodeConfig) -> CliResult {
+    match (config.port.kind, &config.port.device) {
+        (PortKind::IoUring, _) => on_udp(config),
+        (PortKind::Dpdk, Some(device)) => on_dpdk(config, device),
+        (PortKind::Dpdk, None) => Err(CliError("port.device is missing".into())),
+    }
+}
+
+/// Datagrams in the kernel's hands, each way: what a socket's queue of the usual size holds.
+const UDP_SLOTS: u16 = 1_024;
+
+fn on_udp(config: &NodeConfig) -> CliResult {
+    let network = &config.network;
+    let mac = network.mac.unwrap_or_else(|| roko_peers::membership::derived_mac(&network.ip));
+    let pool = InProcessPool::new(config.port.frames as usize);
+    let port = UdpPort::open(SocketAddr::new(network.ip, network.port), mac, pool, UDP_SLOTS)
+        .map_err(|error| CliError::with("the port", error))?;
+    run_node(config, port, &Plain)
+}
+
 #[cfg(not(feature = "dpdk"))]
-fn on_port(_: &NodeConfig) -> CliResult {
+fn on_dpdk(_: &NodeConfig, _: &PciOrVirtual) -> CliResult {
     Err(CliError(
-        "this binary was built without DPDK and has no port to other machines: install libdpdk-dev and build with \
-         default features, or run `roko devnet`"
+        "this binary was built without DPDK: set port.kind = \"io_uring\", or install libdpdk-dev and build with default \
+         features"
             .into(),
     ))
 }
 
 #[cfg(feature = "dpdk")]
-fn on_port(config: &NodeConfig) -> CliResult {
-    use crate::config::PciOrVirtual;
+fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     use crate::devnet::network::Registered;
     use roko_dpdk::{Eal, EalConfig, PciDevices, PoolConfig, PortConfig, vdev_port};
     use roko_pipeline::port::dpdk::DpdkPort;
 
     let say = |error: roko_dpdk::Error| CliError::with("the port", error);
     let megabytes = config.port.memory_mb;
-    let pci = match &config.port.device {
+    let pci = match device {
         PciOrVirtual::Pci(address) => PciDevices::Only(vec![address.clone()]),
         PciOrVirtual::Virtual(_) => PciDevices::None,
     };
@@ -83,11 +125,12 @@ fn on_port(config: &NodeConfig) -> CliResult {
         EalConfig { pci, ..EalConfig::unprivileged(megabytes) }
     };
     let eal = Arc::new(Eal::start(&eal_config).map_err(say)?);
-    let pool_config = PoolConfig { mbufs: config.port.frames, ..PoolConfig::default() };
+    // Only a PCI device does DMA by itself, and it has hugepages.
+    let packed = !config.port.hugepages;
+    let pool_config = PoolConfig { mbufs: config.port.frames, packed, ..PoolConfig::default() };
     let pool = eal.pool("frames", &pool_config).map_err(say)?;
-    let text = config.port.device.as_str();
-    let (name, arguments) = text.split_once(',').unwrap_or((text, ""));
-    let mut port = match &config.port.device {
+    let (name, arguments) = device.as_str().split_once(',').unwrap_or((device.as_str(), ""));
+    let mut port = match device {
         PciOrVirtual::Virtual(_) => vdev_port(&eal, name, arguments),
         PciOrVirtual::Pci(_) => roko_dpdk::Port::by_name(&eal, name),
     }
@@ -98,7 +141,7 @@ fn on_port(config: &NodeConfig) -> CliResult {
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
         return Err(CliError(format!("the port {name} has no queues")));
     };
-    let kind: &'static str = match &config.port.device {
+    let kind: &'static str = match device {
         PciOrVirtual::Pci(_) => "pci",
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_packet") => "net_af_packet",
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
@@ -219,7 +262,7 @@ pub(super) fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
     Ok(Arc::new(Chain::new(genesis).map_err(|error| CliError::with("genesis", error))?))
 }
 
-fn options(config: &NodeConfig) -> NodeOptions {
+pub(super) fn options(config: &NodeConfig) -> NodeOptions {
     NodeOptions {
         name: config.node.name.clone(),
         mempool_transactions_max: config.mempool.transactions_max as usize,

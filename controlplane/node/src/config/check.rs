@@ -1,7 +1,7 @@
 //! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
 
 use super::reader::{ConfigProblem, shown};
-use super::{NodeConfig, NodeKind, PciOrVirtual};
+use super::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
 use crate::accounts::load_bls;
 use roko_peers::{Membership, NodeIdentity};
 use roko_tuning::{BUILTIN, Profile};
@@ -30,11 +30,23 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         _ => {}
     }
     let port = &config.port;
-    if matches!(port.device, PciOrVirtual::Pci(_)) && !port.hugepages {
-        let why = "a PCI device's DMA needs hugepages: set port.hugepages = true";
-        problems.push(problem("port.device", port.device.as_str(), why));
+    match (port.kind, &port.device) {
+        (PortKind::Dpdk, None) => problems.push(ConfigProblem::Missing {
+            key: "port.device".to_owned(),
+            example: "\"net_af_packet0,iface=eth1\"",
+        }),
+        (PortKind::IoUring, Some(device)) => problems.push(problem(
+            "port.device",
+            device.as_str(),
+            "io_uring uses the kernel's network and no device: take the key out, or set port.kind = \"dpdk\"",
+        )),
+        (PortKind::Dpdk, Some(PciOrVirtual::Pci(device))) if !port.hugepages => {
+            let why = "a PCI device's DMA needs hugepages: set port.hugepages = true";
+            problems.push(problem("port.device", device.as_str(), why));
+        }
+        _ => {}
     }
-    if port.frames > port.memory_mb * FRAMES_PER_MB {
+    if port.kind == PortKind::Dpdk && port.frames > port.memory_mb * FRAMES_PER_MB {
         let most = port.memory_mb * FRAMES_PER_MB;
         let why = format!(
             "port.memory_mb = {} holds about {most} frames: raise it to {}, or lower port.frames",

@@ -33,7 +33,7 @@ fn write_section(section: &Section, values: &[(&str, String)], out: &mut String)
         let given = values.iter().find(|(given, _)| *given == name).map(|(_, value)| value.as_str());
         let _ = match (given, key.presence) {
             (Some(value), _) => writeln!(out, "{} = {value}", key.name),
-            (None, Presence::Required(value) | Presence::Default(value)) => {
+            (None, Presence::Required(value) | Presence::Default(value) | Presence::Suggested(value)) => {
                 writeln!(out, "{comment}{} = {value}", key.name)
             }
             (None, Presence::Optional(value)) => writeln!(out, "#{} = {value}", key.name),
@@ -52,6 +52,7 @@ fn facts(key: &Key) -> String {
         Presence::Required(_) => "required".to_owned(),
         Presence::Default(value) => format!("default {value}"),
         Presence::Optional(_) => "optional".to_owned(),
+        Presence::Suggested(_) => "see above".to_owned(),
     });
     format!("({})", facts.join("; "))
 }

@@ -12,6 +12,8 @@ pub(super) enum Presence {
     Default(&'static str),
     /// It need not; the text is an example.
     Optional(&'static str),
+    /// Whether it must depends on another key; the text is an example that the example file sets.
+    Suggested(&'static str),
 }
 
 /// A row of the table.
@@ -92,7 +94,7 @@ impl Reader<'_> {
         let Some(value) = self.table.and_then(|table| table.get(key.name)) else {
             return match key.presence {
                 Presence::Default(text) => T::read(&toml_value(text), key.range).ok(),
-                Presence::Optional(_) => T::absent(),
+                Presence::Optional(_) | Presence::Suggested(_) => T::absent(),
                 Presence::Required(example) => {
                     self.problems.push(ConfigProblem::Missing { key: name, example });
                     None

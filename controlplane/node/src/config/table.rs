@@ -3,7 +3,7 @@
 
 use super::reader::{Key, Presence, Reader, Section};
 use super::value::{NodeKind, PciOrVirtual, PortKind};
-use Presence::{Default, Optional, Required};
+use Presence::{Default, Optional, Required, Suggested};
 use core::net::{IpAddr, SocketAddr};
 use roko_wire::genesis::NodeKey;
 use roko_wire::net::Mac;
@@ -84,21 +84,23 @@ sections! {
 
     /// The network port that the data plane polls.
     table port => PortSection {
-        /// "dpdk". Ports inside one process are the devnet's (`roko devnet`).
+        /// "dpdk" takes the device over. "io_uring" uses a UDP socket of the kernel at network.ip and network.port: slower,
+        /// for machines whose card cannot be given away. Ports inside one process are the devnet's (`roko devnet`).
         kind: PortKind = Default("\"dpdk\""), "", None;
-        /// A DPDK device: a PCI address ("0000:01:00.0"), or a virtual one with its arguments.
-        device: PciOrVirtual = Required("\"net_af_packet0,iface=eth1\""), "", None;
+        /// A DPDK device: a PCI address ("0000:01:00.0"), or a virtual one with its arguments. Needed with kind "dpdk".
+        device: Option<PciOrVirtual> = Suggested("\"net_af_packet0,iface=eth1\""), "", None;
         /// Take DPDK's memory from hugepages. Needed with a PCI device: its DMA does not work without them.
         hugepages: bool = Default("false"), "", None;
         /// DPDK's memory. Raise it with `frames`.
         memory_mb: u32 = Default("256"), "MiB", range(64, 1 << 20);
-        /// Frame buffers of the port, received and unsent together..
+        /// Frame buffers of the port, received and unsent together.
         frames: u32 = Default("8192"), "frames", range(1_024, 1 << 20);
     }
 
     /// This node's address. A validator's must be its endpoint in genesis.
     table network => NetworkSection {
-        /// The data plane's own address; the kernel must not answer on it.
+        /// The data plane's own address. With port.kind "dpdk" the kernel must not answer on it, with "io_uring" it must
+        /// be the kernel's.
         ip: IpAddr = Required("\"10.77.0.1\""), "", None;
         /// UDP port of the data plane.
         port: u16 = Default("7700"), "", range(1, 65_535);

@@ -138,7 +138,10 @@ fn every_commented_line_of_the_example_is_valid_too() {
     for (section, key) in
         SECTIONS.iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
     {
-        let (Presence::Required(text) | Presence::Default(text) | Presence::Optional(text)) = key.presence;
+        let (Presence::Required(text)
+        | Presence::Default(text)
+        | Presence::Optional(text)
+        | Presence::Suggested(text)) = key.presence;
         let value = toml_value(text);
         let (number, ranged) = (value.as_integer().is_some(), key.range.is_some());
         assert_eq!(number, ranged, "{}.{}: numbers have a range", section.name, key.name);
@@ -215,4 +218,26 @@ fn files_are_found_beside_the_configuration_and_must_belong_together() {
     assert!(refused("[network]", &client).contains("same node key"));
     let missing = NodeConfig::load(&folder.path().join("none.toml")).unwrap_err();
     assert!(missing[0].to_string().contains("roko config example"));
+}
+
+/// The files that an operator starts from, beside the keys and the genesis that `roko genesis new` makes.
+#[test]
+fn the_examples_for_systemd_are_good_configurations() {
+    let chain = devnet_genesis(4, 1, Preset::Balanced, DEVNET_CHAIN_ID, b"examples", NanoMoment(1 << 60))
+        .expect("a genesis");
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    for name in ["validator.toml", "validator-io_uring.toml"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |file: &str| folder.path().join(file);
+        std::fs::write(at("genesis.json"), chain.genesis.to_json()).expect("written");
+        chain.node_identities[0].save(&at("node.key")).expect("written");
+        save_bls(&chain.bls_keys[0], &at("bls.key")).expect("written");
+        std::fs::copy(examples.join(name), at("node.toml")).expect("the example is there");
+        let loaded = NodeConfig::load(&at("node.toml"));
+        assert!(loaded.is_ok(), "{name}: {:?}", loaded.err());
+    }
+    let unit = std::fs::read_to_string(examples.join("roko.service")).expect("the unit is there");
+    for needed in ["ExecStart=/usr/local/bin/roko run --config /etc/roko/node.toml", "StateDirectory=roko"] {
+        assert!(unit.contains(needed), "{needed}");
+    }
 }

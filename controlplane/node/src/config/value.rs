@@ -166,19 +166,22 @@ impl Value for NodeKind {
 pub enum PortKind {
     /// A DPDK device.
     Dpdk,
+    /// A UDP socket of the kernel, through io_uring.
+    IoUring,
 }
 
 impl Value for PortKind {
-    const TYPE: &'static str = "\"dpdk\"";
+    const TYPE: &'static str = "\"dpdk\" or \"io_uring\"";
     fn read(value: &toml::Value, _: Option<(u64, u64)>) -> Result<PortKind, String> {
         match text(value, "\"dpdk\"")? {
             "dpdk" => Ok(PortKind::Dpdk),
+            "io_uring" => Ok(PortKind::IoUring),
             "in_process" => {
                 Err("joins validators of one process, which is `roko devnet`; a node of its own \
                                  has nobody there to talk to: use \"dpdk\""
                     .to_owned())
             }
-            _ => Err("is no kind of port: use \"dpdk\"".to_owned()),
+            _ => Err("is no kind of port: use \"dpdk\" or \"io_uring\"".to_owned()),
         }
     }
 }
@@ -190,6 +193,14 @@ pub enum PciOrVirtual {
     Pci(String),
     /// A virtual device with its arguments.
     Virtual(String),
+}
+
+impl super::PortSection {
+    /// The port in words: the device, or that there is none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.device.as_ref().map_or("io_uring (the kernel's UDP)", PciOrVirtual::as_str)
+    }
 }
 
 impl PciOrVirtual {

@@ -1,11 +1,11 @@
 //! The live view: a page in the terminal, drawn again four times a second.
 
-use super::Devnet;
+use super::Watched;
 use super::load::LoadCounts;
-use super::report::rss_mb;
+use super::report::dropped;
 use crate::observe::FinalityTimes;
+use crate::observe::status::NodeStatus;
 use roko_pipeline::metrics::Regime;
-use roko_services::NodeApi;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -20,54 +20,60 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub struct Live {
     finals: VecDeque<(Instant, u64)>,
-    ticks_before: Vec<[u64; 4]>,
+    spent_before: Vec<[u64; 4]>,
     drawn_at: Option<Instant>,
 }
 
 impl Live {
     /// The page as text, lines ending in a newline.
     #[must_use]
-    pub fn page(&mut self, devnet: &Devnet, counts: &LoadCounts, rate: u64) -> String {
+    pub fn page(&mut self, network: &impl Watched, counts: &LoadCounts, rate: u64) -> String {
+        let nodes = network.statuses(false);
         let mut out = String::new();
         // Writing to a String cannot fail.
-        let _ = self.chain(&mut out, devnet, counts, rate);
-        let _ = finality(&mut out, devnet);
-        let _ = nodes(&mut out, devnet);
-        let _ = self.regimes(&mut out, devnet);
-        let _ = dropped(&mut out, devnet);
+        let _ = self.chain(&mut out, network, &nodes, counts, rate);
+        let _ = finality(&mut out, &nodes);
+        let _ = table(&mut out, &nodes);
+        let _ = self.regimes(&mut out, &nodes);
+        let _ = refusals(&mut out, &nodes);
         out
     }
 
     fn chain(
         &mut self,
         out: &mut String,
-        devnet: &Devnet,
+        network: &impl Watched,
+        nodes: &[NodeStatus],
         counts: &LoadCounts,
         offered: u64,
     ) -> std::fmt::Result {
-        let final_txs =
-            devnet.nodes.iter().map(|n| n.observer.progress(|p| p.transactions_final)).max().unwrap_or(0);
+        let final_txs = nodes.iter().map(|node| node.transactions_final).max().unwrap_or(0);
         let rate = self.rate(final_txs);
-        let reading = devnet.clock.now();
+        let processes = match network.processes() {
+            1 => String::new(),
+            count => format!(" in {count} processes"),
+        };
         writeln!(
             out,
-            "ROKO devnet   {} validators   port {} (virtual)   up {:.0} s   {} MiB",
-            devnet.nodes.len(),
-            devnet.port_kind,
-            devnet.started.elapsed().as_secs_f64(),
-            rss_mb(),
+            "ROKO devnet   {} validators{processes}   port {} (virtual)   up {:.0} s   {} MiB",
+            nodes.len(),
+            network.port_kind(),
+            network.started().elapsed().as_secs_f64(),
+            network.rss_mb(),
         )?;
-        writeln!(
-            out,
-            "clock         host, untraceable   error bound {:.1} ms   {:?}",
-            reading.error_bound_ns as f64 / 1e6,
-            reading.state,
-        )?;
+        if let Some(worst) = nodes.iter().max_by_key(|node| node.clock_error_bound_ns) {
+            writeln!(
+                out,
+                "clock         host, untraceable   error bound {:.1} ms   {:?}",
+                worst.clock_error_bound_ns as f64 / 1e6,
+                worst.clock_state,
+            )?;
+        }
         let submitted = counts.submitted.load(Ordering::Relaxed);
         writeln!(
             out,
             "transactions  {submitted} offered at {offered}/s   {final_txs} final   {rate:.0} final/s   forks {}",
-            devnet.forks(),
+            network.forks(),
         )
     }
 
@@ -78,46 +84,39 @@ impl Live {
             self.finals.pop_front();
         }
         let Some((at, before)) = self.finals.front() else { return 0.0 };
-        (final_txs - before) as f64 / (now - *at).as_secs_f64().max(0.001)
+        final_txs.saturating_sub(*before) as f64 / (now - *at).as_secs_f64().max(0.001)
     }
 
     /// One bar a stage: how the stages' time was spent since the last drawing, all validators together.
-    fn regimes(&mut self, out: &mut String, devnet: &Devnet) -> std::fmt::Result {
-        let Some(first) = devnet.nodes.first() else { return Ok(()) };
+    fn regimes(&mut self, out: &mut String, nodes: &[NodeStatus]) -> std::fmt::Result {
+        let Some(first) = nodes.first() else { return Ok(()) };
         writeln!(
             out,
             "\nstage      share of a core: # processing  ! backpressured  h housekeeping  . caught up or idle"
         )?;
-        let stages = first.data_plane.stages.len();
         let since = self.drawn_at.replace(Instant::now()).map_or(Duration::ZERO, |at| at.elapsed());
-        let per_tick = devnet.clock.map().nanos_per_tick_q32.max(1);
-        let wall_ticks = ((since.as_nanos() << 32) / u128::from(per_tick)) as u64;
-        self.ticks_before.resize(stages, [0; 4]);
-        for place in 0..stages {
-            let mut ticks = [0u64; 4];
-            for node in &devnet.nodes {
-                if let Some(stage) = node.data_plane.stages.get(place) {
-                    let all =
-                        [Regime::CaughtUp, Regime::Processing, Regime::Backpressured, Regime::Housekeeping];
-                    all.iter().for_each(|regime| ticks[*regime as usize] += stage.regime_ticks(*regime));
-                }
+        self.spent_before.resize(first.stages.len(), [0; 4]);
+        for (place, stage) in first.stages.iter().enumerate() {
+            let mut all = [0u64; 4];
+            for of_node in nodes.iter().filter_map(|node| node.stages.get(place)) {
+                all.iter_mut().zip(of_node.regime_ns).for_each(|(sum, one)| *sum += one);
             }
-            let before = std::mem::replace(&mut self.ticks_before[place], ticks);
+            let before = std::mem::replace(&mut self.spent_before[place], all);
             let spent: Vec<u64> =
-                ticks.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
-            writeln!(out, "{:<10} [{}]", first.data_plane.stages[place].stage(), bar(&spent, wall_ticks))?;
+                all.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
+            writeln!(out, "{:<10} [{}]", stage.stage, bar(&spent, since.as_nanos() as u64))?;
         }
         Ok(())
     }
 }
 
 /// A bar of [`BAR`] characters, the whole being the time that went by; a regime that took any time shows at least one.
-fn bar(spent: &[u64], wall_ticks: u64) -> String {
-    let total: u64 = spent.iter().sum::<u64>().max(wall_ticks).max(1);
+fn bar(spent: &[u64], wall_ns: u64) -> String {
+    let total: u64 = spent.iter().sum::<u64>().max(wall_ns).max(1);
     let share = |regime: Regime| {
-        let ticks = spent[regime as usize];
-        let chars = (ticks as u128 * BAR as u128 / u128::from(total)) as usize;
-        if ticks > total / 200 { chars.max(1) } else { chars }
+        let nanos = spent[regime as usize];
+        let chars = (nanos as u128 * BAR as u128 / u128::from(total)) as usize;
+        if nanos > total / 200 { chars.max(1) } else { chars }
     };
     let mut bar = String::new();
     for (regime, mark) in
@@ -129,9 +128,9 @@ fn bar(spent: &[u64], wall_ticks: u64) -> String {
     format!("{bar:.<BAR$}")
 }
 
-fn finality(out: &mut String, devnet: &Devnet) -> std::fmt::Result {
+fn finality(out: &mut String, nodes: &[NodeStatus]) -> std::fmt::Result {
     let mut times = FinalityTimes::default();
-    devnet.nodes.iter().for_each(|node| node.observer.progress(|progress| times.merge(&progress.finality)));
+    nodes.iter().for_each(|node| times.merge(&node.finality));
     let ms = |nanos: Option<u64>| nanos.map_or("-".to_owned(), |nanos| format!("{:.1}", nanos as f64 / 1e6));
     let total = times.total.summary();
     writeln!(
@@ -153,26 +152,25 @@ fn finality(out: &mut String, devnet: &Devnet) -> std::fmt::Result {
     writeln!(out, " ms")
 }
 
-fn nodes(out: &mut String, devnet: &Devnet) -> std::fmt::Result {
+fn table(out: &mut String, nodes: &[NodeStatus]) -> std::fmt::Result {
     writeln!(out, "\nvalidator     final height      view   pool waiting   in flight")?;
-    for node in &devnet.nodes {
-        let pool = node.queue_stats().mempool;
+    for node in nodes {
         writeln!(
             out,
             "{:<14}{:>12}{:>10}{:>15}{:>12}   {}",
-            node.observer.name,
-            node.observer.durable_height().0,
-            node.observer.view().0,
-            pool.pending,
-            pool.in_flight,
-            node.observer.problem().unwrap_or_default(),
+            node.name,
+            node.durable_height,
+            node.view,
+            node.pool_pending,
+            node.pool_in_flight,
+            node.problem.as_deref().unwrap_or_default(),
         )?;
     }
     Ok(())
 }
 
-fn dropped(out: &mut String, devnet: &Devnet) -> std::fmt::Result {
-    let dropped = devnet.dropped();
+fn refusals(out: &mut String, nodes: &[NodeStatus]) -> std::fmt::Result {
+    let dropped = dropped(nodes);
     let all: Vec<String> = dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     writeln!(out, "\nrefused or dropped: {}", if all.is_empty() { "nothing".into() } else { all.join("   ") })
 }

@@ -5,13 +5,20 @@
 
 use crate::accounts::AccountKey;
 use crate::chain::Chain;
+use crate::replay::keys::{self, SessionKeys};
 use roko_pipeline::client::{ClientError, ClientPort};
+use roko_pipeline::pcap::PcapWriter;
+use roko_pipeline::peer::PeerLink;
 use roko_pipeline::port::Port;
+use roko_pipeline::port::record::Recorded;
 use roko_time::NodeClock;
 use roko_wire::rules::TRANSFER_GAS;
 use roko_wire::tx::NativeTx;
 use roko_wire::{Address, ChainId};
 use ruint::aliases::U256;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -82,6 +89,23 @@ impl<P: Port> Submit for ClientPort<P> {
     }
 }
 
+/// Where what a load client sends is recorded: a capture, and beside it the keys that open its frames.
+pub struct Capture {
+    file: PcapWriter<BufWriter<File>>,
+}
+
+impl Capture {
+    /// Makes the capture `path`, and `path` with `.keys` behind it.
+    ///
+    /// # Errors
+    /// When a file cannot be made.
+    pub fn create(path: &Path, links: &[PeerLink]) -> std::io::Result<Capture> {
+        let keys: Vec<SessionKeys> = links.iter().map(SessionKeys::of_client).collect();
+        keys::write(path, &keys)?;
+        Ok(Capture { file: PcapWriter::new(BufWriter::new(File::create(path)?))? })
+    }
+}
+
 /// Sends a plan's transfers.
 pub struct Loader {
     port: Box<dyn Submit>,
@@ -91,19 +115,36 @@ pub struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new<P: Port + 'static>(port: ClientPort<P>, plan: LoadPlan) -> Loader
-    where
-        P::Rx: Send,
-        P::Tx: Send,
-        P::Pool: Send,
-    {
+    fn new<P: Port + 'static>(port: ClientPort<P>, plan: LoadPlan) -> Loader {
         Loader { port: Box::new(port), plan, next: 0, counts: Arc::default() }
+    }
+
+    /// A loader over `port`, with links to the validators.
+    pub fn over<P: Port + 'static>(
+        port: P,
+        links: &[PeerLink],
+        plan: LoadPlan,
+        record: Option<Capture>,
+    ) -> Loader {
+        match record {
+            None => Loader::new(ClientPort::new(port, links), plan),
+            Some(capture) => {
+                let port = Recorded::new(port, capture.file, roko_os::clock::realtime_ns);
+                Loader::new(ClientPort::new(port, links), plan)
+            }
+        }
     }
 
     /// Where its counts are.
     #[must_use]
     pub fn counts(&self) -> Arc<LoadCounts> {
         Arc::clone(&self.counts)
+    }
+
+    /// The accounts that send.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Address> {
+        self.plan.senders.iter().map(|sender| sender.key.address()).collect()
     }
 
     /// Takes up the accounts' nonces from the state, for a devnet that goes on.

@@ -1,33 +1,39 @@
-//! A network of validators in one process: their ports are joined by a software switch, a load client offers signed
-//! transfers, and the live view or a report shows what became of them.
+//! A network of validators on this machine: a load client offers signed transfers, and the live view or a report shows
+//! what became of them.
+//!
+//! [`Devnet`] has them all in this process, their ports joined by a software switch. [`processes`] runs each in a process
+//! of its own, over a bridge of the kernel.
 
 pub mod live;
 pub mod load;
-
 pub mod network;
+#[cfg(feature = "dpdk")]
+pub mod processes;
 pub mod report;
 
 use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
+use crate::observe::status::NodeStatus;
 use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
-use load::{LoadPlan, Loader};
+use load::{Capture, LoadPlan, Loader};
 use network::Network;
 use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
-use roko_pipeline::client::ClientPort;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
 use roko_state::file::FileStorage;
 use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
+use roko_wire::BlockId;
 use roko_wire::genesis::{Endpoint, NodeKey};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Index of the load client.
 const CLIENT_INDEX: u16 = roko_peers::membership::CLIENT_INDEX_FIRST;
@@ -44,6 +50,30 @@ pub struct DevnetPlan {
     pub options: NodeOptions,
     /// Declared bound of the host's clock, microseconds.
     pub clock_bound_us: u32,
+    /// Where what the load client sends is recorded.
+    pub record: Option<PathBuf>,
+}
+
+/// A network whose nodes are watched, wherever they run.
+pub trait Watched {
+    /// Every node's status, in index order; `audit` adds what costs a walk over the whole state.
+    fn statuses(&self, audit: bool) -> Vec<NodeStatus>;
+    /// Heights at which two nodes' final blocks differ.
+    fn forks(&self) -> u64;
+    /// Driver of the ports, as it is shown everywhere.
+    fn port_kind(&self) -> &'static str;
+    /// When it was started.
+    fn started(&self) -> Instant;
+    /// Resident memory of all its processes, MiB.
+    fn rss_mb(&self) -> u64;
+    /// Processes that its nodes run in.
+    fn processes(&self) -> usize;
+    /// How long to wait before it is asked again.
+    fn patience(&self) -> Duration;
+    /// Why it cannot go on: a node's process has ended.
+    fn failure(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A devnet that runs.
@@ -111,7 +141,7 @@ impl<S: Storage> Devnet<S> {
         <N::Port as Port>::Pool: Sync + 'static,
     {
         let started = Instant::now();
-        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us } = plan;
+        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us, record } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
         let (clock, clock_driver) = crate::clock::start(&chain, clock_bound_us)?;
@@ -155,7 +185,8 @@ impl<S: Storage> Devnet<S> {
         threads.extend(placement.start_polling(stages, &stop, &enter)?);
         let client_links = client_links(&client, &members, &chain, &data_dir)?;
         let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
-        let loader = Loader::new(ClientPort::new(client_port, &client_links), loader_plan);
+        let record = record.map(|path| Capture::create(&path, &client_links)).transpose()?;
+        let loader = Loader::over(client_port, &client_links, loader_plan, record);
         let devnet = Devnet {
             nodes,
             port_kind: kind,
@@ -169,6 +200,26 @@ impl<S: Storage> Devnet<S> {
         Ok((devnet, loader))
     }
 
+    /// The height that every node has made final and durable.
+    #[must_use]
+    pub fn durable_height(&self) -> u64 {
+        self.nodes.iter().map(|node| node.observer.durable_height().0).min().unwrap_or(0)
+    }
+
+    /// Heights at which two nodes' final blocks differ.
+    #[must_use]
+    pub fn forks(&self) -> u64 {
+        let mut finals = Finals::default();
+        for node in &self.nodes {
+            node.observer.progress(|progress| {
+                progress.final_ids.iter().zip(progress.final_ids_from..).for_each(|(id, height)| {
+                    finals.add(height, *id);
+                });
+            });
+        }
+        finals.forks
+    }
+
     /// Asks everything to stop and waits until the last block is on disk.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -176,6 +227,45 @@ impl<S: Storage> Devnet<S> {
             // A thread that panicked has reported it.
             let _ = thread.join();
         }
+    }
+}
+
+impl<S: Storage> Watched for Devnet<S> {
+    fn statuses(&self, audit: bool) -> Vec<NodeStatus> {
+        self.nodes.iter().map(|node| node.status_now(u64::MAX, audit)).collect()
+    }
+    fn forks(&self) -> u64 {
+        Devnet::forks(self)
+    }
+    fn port_kind(&self) -> &'static str {
+        self.port_kind
+    }
+    fn started(&self) -> Instant {
+        self.started
+    }
+    fn rss_mb(&self) -> u64 {
+        report::rss_mb()
+    }
+    fn processes(&self) -> usize {
+        1
+    }
+    fn patience(&self) -> Duration {
+        Duration::from_millis(2)
+    }
+}
+
+/// Final blocks by height, as nodes tell them.
+#[derive(Debug, Default)]
+pub struct Finals {
+    by_height: BTreeMap<u64, BlockId>,
+    /// Ids that were not the first at their height.
+    pub forks: u64,
+}
+
+impl Finals {
+    /// Takes in that a node has made `id` final at `height`.
+    pub fn add(&mut self, height: u64, id: BlockId) {
+        self.forks += u64::from(*self.by_height.entry(height).or_insert(id) != id);
     }
 }
 

@@ -10,7 +10,7 @@ use std::any::Any;
 /// Frames that each port's queue holds, each way.
 const PORT_DEPTH: usize = 2_048;
 /// Frames in each validator's share of the pool: what can be under way in its stages, and what its queues hold.
-const FRAMES_PER_PORT: usize = 20 * 1024;
+pub(crate) const FRAMES_PER_PORT: usize = 20 * 1024;
 
 /// What a poll thread holds while it polls.
 pub type ThreadGuard = Option<Box<dyn Any>>;

@@ -1,12 +1,10 @@
 //! What a devnet has done, as one JSON object.
 
-use super::Devnet;
+use super::Watched;
 use super::load::LoadCounts;
 use crate::observe::FinalityTimes;
 use crate::observe::durations::Durations;
-use roko_services::NodeApi;
-use roko_state::storage::Storage;
-use ruint::aliases::U256;
+use crate::observe::status::NodeStatus;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -78,6 +76,8 @@ pub struct ClockReport {
 pub struct Report {
     /// Validators.
     pub validators: usize,
+    /// Processes that the validators run in.
+    pub processes: usize,
     /// Seconds from the start of the load to this report.
     pub seconds: f64,
     /// From the start of the process' devnet to the first final block, milliseconds; `null` when there is none.
@@ -112,7 +112,7 @@ pub struct Report {
     pub port: &'static str,
     /// The clock.
     pub clock: ClockReport,
-    /// Resident memory of the process, MiB.
+    /// Resident memory of all processes together, MiB; a page that two of them share counts twice.
     pub rss_mb: u64,
     /// What was dropped or refused, by stage and reason, over all nodes.
     pub dropped: BTreeMap<String, u64>,
@@ -120,121 +120,85 @@ pub struct Report {
     pub problems: BTreeMap<String, String>,
 }
 
-impl<S: Storage> Devnet<S> {
-    /// What has been done in `load` since the load began.
-    #[must_use]
-    pub fn report(&self, counts: &LoadCounts, load: Duration, first_final: Option<Duration>) -> Report {
-        let mut finality = FinalityTimes::default();
-        let (mut block_time, mut wire, mut disk) =
-            (Durations::default(), Durations::default(), Durations::default());
-        let (mut blocks, mut finalised) = (0, u64::MAX);
-        for node in &self.nodes {
-            node.observer.progress(|progress| {
-                finality.merge(&progress.finality);
-                block_time.merge(&progress.block_time);
-                wire.merge(&progress.wire_to_mempool);
-                disk.merge(&progress.commit_sync);
-                blocks = blocks.max(progress.blocks_final);
-                finalised = finalised.min(progress.transactions_final);
-            });
-        }
-        let total = Millis::of(&finality.total);
-        let reading = self.clock.now();
-        Report {
-            validators: self.nodes.len(),
-            seconds: load.as_secs_f64(),
-            first_final_ms: first_final.map(|after| after.as_secs_f64() * 1e3),
-            blocks,
-            finalised_height: self.durable_height(),
-            forks: self.forks(),
-            abandoned_blocks: self.nodes.iter().map(|node| node.observer.forks()).max().unwrap_or(0),
-            tx_submitted: counts.submitted.load(Ordering::Relaxed),
-            tx_finalised: finalised,
-            tps: (finalised as f64 / load.as_secs_f64().max(1e-9)).round(),
-            balances_conserved: self.balances_conserved(),
-            same_state: self.same_state(),
-            finality_ms: FinalityMillis {
-                p50: total.p50,
-                p99: total.p99,
-                max: total.max,
-                watermark_wait: Millis::of(&finality.watermark_wait),
-                pacing: Millis::of(&finality.pacing),
-                propose: Millis::of(&finality.propose),
-                sync: Millis::of(&finality.sync),
-                votes: Millis::of(&finality.votes),
-            },
-            block_time_ms: Millis::of(&block_time),
-            commit_to_disk_ms: Millis::of(&disk),
-            wire_to_mempool_ns: Nanos { p50: wire.quantile_ns(0.5), p99: wire.quantile_ns(0.99) },
-            port: self.port_kind,
-            clock: ClockReport { source: "host, untraceable".into(), error_bound_ns: reading.error_bound_ns },
-            rss_mb: rss_mb(),
-            dropped: self.dropped(),
-            problems: self
-                .nodes
-                .iter()
-                .filter_map(|node| Some((node.observer.name.clone(), node.observer.problem()?)))
-                .collect(),
-        }
-    }
+/// What a report needs beside the nodes' own status.
+pub struct Run<'a> {
+    /// What the load client has done.
+    pub counts: &'a LoadCounts,
+    /// How long the load ran.
+    pub load: Duration,
+    /// From the start to the first final block.
+    pub first_final: Option<Duration>,
+}
 
-    /// The height that every node has made final and durable.
-    #[must_use]
-    pub fn durable_height(&self) -> u64 {
-        self.nodes.iter().map(|node| node.observer.durable_height().0).min().unwrap_or(0)
+/// The report of what `network` has done since the load began.
+#[must_use]
+pub fn report(network: &impl Watched, run: &Run<'_>) -> Report {
+    let nodes = network.statuses(true);
+    let mut finality = FinalityTimes::default();
+    let (mut block_time, mut wire, mut disk) =
+        (Durations::default(), Durations::default(), Durations::default());
+    for node in &nodes {
+        finality.merge(&node.finality);
+        block_time.merge(&node.block_time);
+        wire.merge(&node.wire_to_mempool);
+        disk.merge(&node.commit_sync);
     }
+    let finalised = nodes.iter().map(|node| node.transactions_final).min().unwrap_or(0);
+    let total = Millis::of(&finality.total);
+    let bound = nodes.iter().map(|node| node.clock_error_bound_ns).max().unwrap_or(0);
+    let seconds = run.load.as_secs_f64();
+    Report {
+        validators: nodes.len(),
+        processes: network.processes(),
+        seconds,
+        first_final_ms: run.first_final.map(|after| after.as_secs_f64() * 1e3),
+        blocks: nodes.iter().map(|node| node.blocks_final).max().unwrap_or(0),
+        finalised_height: nodes.iter().map(|node| node.durable_height).min().unwrap_or(0),
+        forks: network.forks(),
+        abandoned_blocks: nodes.iter().map(|node| node.abandoned_blocks).max().unwrap_or(0),
+        tx_submitted: run.counts.submitted.load(Ordering::Relaxed),
+        tx_finalised: finalised,
+        tps: (finalised as f64 / seconds.max(1e-9)).round(),
+        balances_conserved: nodes.iter().all(|node| node.audit.is_some_and(|audit| audit.balances_conserved)),
+        same_state: same_state(&nodes),
+        finality_ms: FinalityMillis {
+            p50: total.p50,
+            p99: total.p99,
+            max: total.max,
+            watermark_wait: Millis::of(&finality.watermark_wait),
+            pacing: Millis::of(&finality.pacing),
+            propose: Millis::of(&finality.propose),
+            sync: Millis::of(&finality.sync),
+            votes: Millis::of(&finality.votes),
+        },
+        block_time_ms: Millis::of(&block_time),
+        commit_to_disk_ms: Millis::of(&disk),
+        wire_to_mempool_ns: Nanos { p50: wire.quantile_ns(0.5), p99: wire.quantile_ns(0.99) },
+        port: network.port_kind(),
+        clock: ClockReport { source: "host, untraceable".into(), error_bound_ns: bound },
+        rss_mb: network.rss_mb(),
+        dropped: dropped(&nodes),
+        problems: nodes.iter().filter_map(|node| Some((node.name.clone(), node.problem.clone()?))).collect(),
+    }
+}
 
-    /// Heights at which two nodes' final blocks differ.
-    #[must_use]
-    pub fn forks(&self) -> u64 {
-        let mut by_height: BTreeMap<u64, roko_wire::BlockId> = BTreeMap::new();
-        let mut forks = 0;
-        for node in &self.nodes {
-            node.observer.progress(|progress| {
-                for (height, id) in (progress.final_ids_from..).zip(&progress.final_ids) {
-                    forks += u64::from(*by_height.entry(height).or_insert(*id) != *id);
-                }
-            });
-        }
-        forks
+/// Drops and refusals of all nodes by stage and reason.
+#[must_use]
+pub fn dropped(nodes: &[NodeStatus]) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for (reason, count) in nodes.iter().flat_map(|node| &node.drops) {
+        *all.entry(reason.clone()).or_insert(0) += count;
     }
+    all
+}
 
-    /// Drops and refusals of all nodes by stage and reason.
-    #[must_use]
-    pub fn dropped(&self) -> BTreeMap<String, u64> {
-        let mut all = BTreeMap::new();
-        for node in &self.nodes {
-            for drop in node.metrics().drops {
-                *all.entry(format!("{}.{}", drop.stage, drop.reason)).or_insert(0) += drop.count;
-            }
-        }
-        all
-    }
-
-    /// Each node's balances and what it has burned add up to genesis' supply. `burned` counts since the node's start, so
-    /// this holds for a chain that began in this run.
-    fn balances_conserved(&self) -> bool {
-        self.nodes.iter().all(|node| {
-            let Some(state) = node.observer.state() else { return false };
-            let sum = state.tree.iter().fold(U256::ZERO, |sum, (_, account)| sum + account.balance);
-            let burned = node.observer.burned_at(state.height);
-            burned.is_some_and(|burned| sum + burned == node.observer.supply_at_start())
-        })
-    }
-
-    fn same_state(&self) -> bool {
-        let roots: Vec<_> = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.observer.state())
-            .map(|state| (state.height, state.tree.root()))
-            .collect();
-        let highest = roots.iter().map(|(height, _)| *height).max();
-        let mut at_highest =
-            roots.iter().filter(|(height, _)| Some(*height) == highest).map(|(_, root)| root);
-        let first = at_highest.next();
-        at_highest.all(|root| Some(root) == first)
-    }
+/// Whether all nodes that are at the highest height have the same state there.
+fn same_state(nodes: &[NodeStatus]) -> bool {
+    let audits: Vec<_> = nodes.iter().filter_map(|node| node.audit).collect();
+    let highest = audits.iter().map(|audit| audit.height).max();
+    let mut roots = audits.iter().filter(|audit| Some(audit.height) == highest).map(|audit| audit.state_root);
+    let first = roots.next();
+    roots.all(|root| Some(root) == first)
 }
 
 /// Resident memory of this process, MiB; 0 where the kernel does not tell.

@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 use roko_services::metrics::DurationSummary;
+use serde::{Deserialize, Serialize};
 
 /// Longest duration that is told from longer ones: ten minutes.
 const NANOS_MAX: u64 = 600_000_000_000;
@@ -9,7 +10,8 @@ const NANOS_MAX: u64 = 600_000_000_000;
 const WINDOW_SAMPLES: u64 = 20_000;
 
 /// A histogram that keeps the tail to two significant digits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Recorded", into = "Recorded")]
 pub struct Durations {
     total: Histogram<u64>,
     recent: Histogram<u64>,
@@ -21,6 +23,44 @@ impl Default for Durations {
     fn default() -> Self {
         let empty = || Histogram::new_with_bounds(1, NANOS_MAX, 2).expect("the bounds and digits are valid");
         Durations { total: empty(), recent: empty(), previous: empty(), sum_ns: 0 }
+    }
+}
+
+/// Durations as text: pairs of a duration and how often it came, of everything and of the recent window.
+#[derive(Serialize, Deserialize)]
+struct Recorded {
+    all: Vec<(u64, u64)>,
+    recent: Vec<(u64, u64)>,
+    sum_ns: u64,
+}
+
+impl From<Durations> for Recorded {
+    fn from(durations: Durations) -> Recorded {
+        let pairs = |histogram: &Histogram<u64>| {
+            let pair = |at: hdrhistogram::iterators::IterationValue<u64>| {
+                (at.value_iterated_to(), at.count_at_value())
+            };
+            histogram.iter_recorded().map(pair).collect()
+        };
+        let mut window = durations.recent;
+        // Both have the same bounds, so adding cannot fail.
+        let _ = window.add(&durations.previous);
+        let sum_ns = u64::try_from(durations.sum_ns).unwrap_or(u64::MAX);
+        Recorded { all: pairs(&durations.total), recent: pairs(&window), sum_ns }
+    }
+}
+
+impl From<Recorded> for Durations {
+    fn from(recorded: Recorded) -> Durations {
+        let mut durations = Durations { sum_ns: recorded.sum_ns.into(), ..Durations::default() };
+        let fill = |histogram: &mut Histogram<u64>, pairs: Vec<(u64, u64)>| {
+            for (nanos, count) in pairs {
+                histogram.saturating_record_n(nanos.clamp(1, NANOS_MAX), count);
+            }
+        };
+        fill(&mut durations.total, recorded.all);
+        fill(&mut durations.recent, recorded.recent);
+        durations
     }
 }
 

@@ -211,9 +211,10 @@ impl Net {
     /// Starts the validators, each on its storage.
     pub(crate) fn start<S: Storage>(&self, storages: &[S]) -> Result<Running<S>, DevnetError> {
         let plan = DevnetPlan {
+            record: None,
             devnet: genesis(self.time),
             data_dir: self.dir.path().to_owned(),
-            placement: roko_node::cli::devnet::placement("devnet-2core").expect("a built-in profile"),
+            placement: roko_node::cli::profile::placement("devnet-2core").expect("a built-in profile"),
             options: NodeOptions {
                 mempool_transactions_max: 8_192,
                 stamp_flush_us: 1_500,

@@ -10,8 +10,18 @@ pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
 pub(super) struct Request {
     /// The path without its query.
     pub(super) path: String,
+    /// The query, without its question mark.
+    pub(super) query: String,
     /// False for HEAD.
     pub(super) with_body: bool,
+}
+
+impl Request {
+    /// The whole number that the query gives for `key`.
+    pub(super) fn number(&self, key: &str) -> Option<u64> {
+        let mut pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == key)?.1.parse().ok()
+    }
 }
 
 /// A request that is not served.
@@ -91,8 +101,8 @@ fn parse(head: &[u8]) -> Result<Request, RequestError> {
         "HEAD" => false,
         _ => return Err(RequestError::Method),
     };
-    let path = target.split('?').next().unwrap_or_default().to_owned();
-    Ok(Request { path, with_body })
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok(Request { path: path.to_owned(), query: query.to_owned(), with_body })
 }
 
 #[cfg(test)]
@@ -105,7 +115,13 @@ mod tests {
         for split in 1..text.len() {
             let mut stream = (&text[..split]).chain(&text[split..]);
             let request = read(&mut stream).await.unwrap();
-            assert_eq!(request, Request { path: "/metrics".to_owned(), with_body: true }, "split {split}");
+            assert_eq!(
+                (request.path.as_str(), request.query.as_str()),
+                ("/metrics", "debug=1"),
+                "split {split}"
+            );
+            assert!(request.with_body);
+            assert_eq!((request.number("debug"), request.number("bug")), (Some(1), None));
         }
     }
 

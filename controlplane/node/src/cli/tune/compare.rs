@@ -1,7 +1,8 @@
 //! `roko tune compare`: two profiles in turn on this machine, and the ratio of what they reach.
 
 use super::say;
-use crate::cli::devnet::{parse_duration, placement, profile_help};
+use crate::cli::devnet::parse_duration;
+use crate::cli::profile::{placement, profile_help};
 use crate::cli::{CliError, CliResult};
 use clap::Args;
 use serde_json::Value;

@@ -6,7 +6,7 @@ mod compare;
 mod plan;
 mod show;
 
-use super::devnet::{profile_problems, read_profile};
+use super::profile::{profile_problems, read_profile};
 use super::{CliError, CliResult};
 use clap::{Args, Subcommand};
 use roko_tuning::{HostCores, Machine, Profile, Topology, Tree};
@@ -66,7 +66,7 @@ The machine should do nothing else. The devnet's ports are virtual: network card
 /// The profile that a command is about.
 #[derive(Args, Debug)]
 struct ProfileArg {
-    #[arg(long, default_value = "devnet-2core", help = super::devnet::profile_help())]
+    #[arg(long, default_value = "devnet-2core", help = super::profile::profile_help())]
     profile: String,
 }
 

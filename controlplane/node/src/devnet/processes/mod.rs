@@ -1,0 +1,195 @@
+//! A network of real processes: one `roko run` a validator, each in a network namespace of its own.
+//!
+//! ```text
+//!  namespace hub                                         namespace v0            (the same for v1, v2, ...)
+//!   bridge data   ── d0 ═════════ veth ═════════ data0   frames of the data plane: af_packet or af_xdp
+//!    └ load, the load client's port                      no address, no ARP: the kernel takes no part
+//!   bridge kernel ── k0 ═════════ veth ═════════ eth0    10.77.0.1/16: TCP, JSON-RPC, metrics, and io_uring's UDP
+//!    └ its own address, for this process
+//! ```
+//!
+//! A node has one IP address, its endpoint in genesis, on both networks: the data plane answers to it on `data0` under the
+//! Ethernet address derived from it, the kernel on `eth0` under the device's own. So the kernel sees no data frame and
+//! answers none, and the data plane sees nothing but data frames.
+//!
+//! [`wire`] makes the network, [`files`] what each process reads, [`node`] runs one, [`watch`] collects what they tell.
+
+pub mod files;
+pub mod node;
+pub mod relay;
+pub mod watch;
+pub mod wire;
+
+use super::load::{Capture, LoadPlan, Loader};
+use super::{DevnetError, Watched, client_entry, client_links, client_seed, report};
+use crate::accounts::DevnetGenesis;
+use crate::chain::Chain;
+use crate::observe::status::NodeStatus;
+use crate::validator::NodeOptions;
+use node::Node;
+use roko_peers::{Membership, NodeIdentity};
+use roko_time::ClockDriver;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use watch::Watcher;
+use wire::{WireKind, Wires};
+
+/// How long the processes may take to answer for the first time.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How long they may take to end once they are asked to.
+const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// What a network of processes is to be.
+pub struct ProcessPlan {
+    /// Genesis, keys and accounts; `genesis.json` lies in `data_dir`.
+    pub devnet: DevnetGenesis,
+    /// A folder a validator below it: its configuration, keys, state and log.
+    pub data_dir: PathBuf,
+    /// What the nodes' ports are.
+    pub wire: WireKind,
+    /// A profile's name or file.
+    pub profile: String,
+    /// Settings of each node.
+    pub options: NodeOptions,
+    /// Declared bound of the host's clock, microseconds.
+    pub clock_bound_us: u32,
+    /// Where what the load client sends is recorded.
+    pub record: Option<PathBuf>,
+}
+
+/// A network of processes that runs. Dropping it ends the processes and removes the namespaces.
+pub struct ProcessDevnet {
+    /// Told first: it asks the nodes.
+    watcher: Watcher,
+    nodes: Vec<Node>,
+    wires: Arc<Wires>,
+    kind: WireKind,
+    started: Instant,
+    _client: Box<dyn std::any::Any>,
+    _clock_driver: ClockDriver,
+}
+
+impl ProcessDevnet {
+    /// Makes the network, starts the processes and waits until each has answered, or `stop` is set.
+    ///
+    /// # Errors
+    /// When this process may not make namespaces, or a node does not start; says what its log says.
+    pub fn start(plan: ProcessPlan, stop: &AtomicBool) -> Result<(ProcessDevnet, Loader), DevnetError> {
+        let started = Instant::now();
+        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us, record } = plan;
+        let say = |error: &dyn std::fmt::Display| DevnetError::Network(error.to_string());
+        let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
+        let chain = Arc::new(Chain::new(genesis)?);
+        let (clock, clock_driver) = crate::clock::start(&chain, clock_bound_us)?;
+        let client = NodeIdentity::from_seed(&client_seed(&chain));
+        let entry = client_entry(&client, &chain);
+        let mac = |endpoint: &roko_wire::genesis::Endpoint| roko_peers::membership::derived_mac(&endpoint.ip);
+        let members = Membership::new(&chain.genesis, std::slice::from_ref(&entry), mac)?;
+
+        let wires = Arc::new(Wires::new(wire, &members).map_err(|error| say(&error))?);
+        let settings =
+            files::Settings { wire, profile: &profile, options: &options, clock_bound_us, client: &entry };
+        let mut nodes = Vec::new();
+        for (index, (identity, bls_key)) in node_identities.iter().zip(&bls_keys).enumerate() {
+            let endpoint = &chain.genesis.validators[index].endpoint;
+            let config = files::write(&data_dir, index, endpoint, identity, bls_key, &settings)
+                .map_err(|error| say(&error))?;
+            nodes.push(Node::spawn(index, &config, wires.of_node(index), endpoint.ip)?);
+        }
+        let links = client_links(&client, &members, &chain, &data_dir)?;
+        let record = record.map(|path| Capture::create(&path, &links)).transpose()?;
+        let at = SocketAddr::new(entry.endpoint.ip, entry.endpoint.port);
+        let load_plan = LoadPlan::new(&chain, accounts, clock);
+        let (loader, keep) = wires.loader(at, &links, load_plan, record).map_err(DevnetError::Network)?;
+        let watcher = Watcher::start(Arc::clone(&wires), nodes.iter().map(|node| node.ip).collect())?;
+        let mut network = ProcessDevnet {
+            watcher,
+            nodes,
+            wires,
+            kind: wire,
+            started,
+            _client: keep,
+            _clock_driver: clock_driver,
+        };
+        network.wait_for_all(stop)?;
+        Ok((network, loader))
+    }
+
+    fn wait_for_all(&mut self, stop: &AtomicBool) -> Result<(), DevnetError> {
+        while !self.watcher.heard_all() {
+            if let Some(ended) = self.failure() {
+                return Err(DevnetError::Network(ended));
+            }
+            if self.started.elapsed() > START_MAX || stop.load(Ordering::Relaxed) {
+                let log = self.nodes[0].log.display();
+                return Err(DevnetError::Network(format!("not every node has answered: see {log}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The network's namespaces.
+    #[must_use]
+    pub fn wires(&self) -> &Arc<Wires> {
+        &self.wires
+    }
+
+    /// Each node's process, in index order.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The next nonce of each of these accounts, as the first node's state has it.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub fn nonces(&self, accounts: &[roko_wire::Address]) -> Result<Vec<u64>, DevnetError> {
+        watch::nonces(&self.wires, self.nodes[0].ip, accounts).map_err(DevnetError::Network)
+    }
+
+    /// Asks every process to end, waits until its last block is on disk, and removes the network.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for ProcessDevnet {
+    fn drop(&mut self) {
+        self.watcher.stop();
+        self.nodes.iter_mut().for_each(Node::ask_to_end);
+        let until = Instant::now() + STOP_MAX;
+        self.nodes.iter_mut().for_each(|node| node.wait_or_kill(until));
+    }
+}
+
+impl Watched for ProcessDevnet {
+    fn statuses(&self, audit: bool) -> Vec<NodeStatus> {
+        if audit { self.watcher.ask_now(true) } else { self.watcher.latest() }
+    }
+    fn forks(&self) -> u64 {
+        self.watcher.forks()
+    }
+    fn port_kind(&self) -> &'static str {
+        self.kind.name()
+    }
+    fn started(&self) -> Instant {
+        self.started
+    }
+    fn rss_mb(&self) -> u64 {
+        self.watcher.latest().iter().map(|node| node.rss_mb).sum::<u64>() + report::rss_mb()
+    }
+    fn processes(&self) -> usize {
+        self.nodes.len()
+    }
+    fn patience(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+    fn failure(&self) -> Option<String> {
+        self.nodes.iter().find_map(Node::ended)
+    }
+}

@@ -1,0 +1,190 @@
+//! A capture as a port: frames come at the times at which they were captured, by a clock that the caller sets.
+//!
+//! A frame is received by the first poll after the clock reached its time, and its time counts as the port's own stamp.
+//! What is sent goes nowhere and is counted. Nothing here depends on the machine: a capture gives the same frames with
+//! the same times, poll for poll.
+
+use super::inprocess::{InProcessBuf, InProcessPool};
+use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use crate::pcap::{PcapError, PcapReader, Record};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Arc;
+
+/// A frame of a capture, or one of the node's own.
+pub struct ReplayBuf {
+    buf: InProcessBuf,
+    /// When it was captured, nanoseconds since 1970; 0 for the node's own.
+    time_ns: u64,
+}
+
+impl FrameBuf for ReplayBuf {
+    fn data(&self) -> &[u8] {
+        self.buf.data()
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        self.buf.data_mut()
+    }
+    fn set_len(&mut self, bytes: usize) {
+        self.buf.set_len(bytes);
+    }
+    fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+}
+
+/// The pool.
+#[derive(Clone)]
+pub struct ReplayPool(InProcessPool);
+
+impl FramePool for ReplayPool {
+    type Buf = ReplayBuf;
+    fn alloc(&self) -> Option<ReplayBuf> {
+        Some(ReplayBuf { buf: self.0.alloc()?, time_ns: 0 })
+    }
+}
+
+/// What has become of a capture's frames; shared, so that it is read while the pipeline holds the port.
+#[derive(Debug, Default)]
+pub struct ReplayState {
+    now_ns: AtomicU64,
+    next_ns: AtomicU64,
+    delivered: AtomicU64,
+    left_out: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl ReplayState {
+    /// Sets the virtual clock, nanoseconds since 1970: frames up to then come with the next polls.
+    pub fn set_now(&self, now_ns: u64) {
+        self.now_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// When the next frame is due, by its capture; `None` after the last.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        let next = self.next_ns.load(Ordering::Relaxed);
+        (next != u64::MAX).then_some(next)
+    }
+
+    /// Frames handed over.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Frames left out: longer than any that a port delivers, or captured in part.
+    #[must_use]
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// Frames that the node sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// The receiving half.
+pub struct ReplayRx {
+    records: VecDeque<Record>,
+    pool: ReplayPool,
+    state: Arc<ReplayState>,
+}
+
+/// The sending half.
+pub struct ReplayTx {
+    state: Arc<ReplayState>,
+}
+
+/// See the module.
+pub struct ReplayPort {
+    rx: ReplayRx,
+    tx: ReplayTx,
+    pool: ReplayPool,
+}
+
+impl ReplayPort {
+    /// A port that replays `capture`, read whole now, with frames of its own from `pool`. Frames are in the order of their
+    /// times; those of one time as they stand in the file.
+    ///
+    /// # Errors
+    /// When the capture cannot be read to its end.
+    pub fn new(capture: impl Read, pool: InProcessPool) -> Result<(ReplayPort, Arc<ReplayState>), PcapError> {
+        let mut reader = PcapReader::new(capture)?;
+        let (state, mut records) = (Arc::new(ReplayState::default()), Vec::new());
+        while let Some(record) = reader.next_record()? {
+            let whole = record.bytes_on_wire as usize == record.frame.len();
+            if whole && record.frame.len() <= super::inprocess::FRAME_CAPACITY {
+                records.push(record);
+            } else {
+                state.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        records.sort_by_key(|record| record.time_ns);
+        let pool = ReplayPool(pool);
+        let rx = ReplayRx { records: records.into(), pool: pool.clone(), state: Arc::clone(&state) };
+        rx.note_next();
+        Ok((ReplayPort { rx, tx: ReplayTx { state: Arc::clone(&state) }, pool }, state))
+    }
+}
+
+impl ReplayRx {
+    fn note_next(&self) {
+        let next = self.records.front().map_or(u64::MAX, |record| record.time_ns);
+        self.state.next_ns.store(next, Ordering::Relaxed);
+    }
+}
+
+impl RxPort for ReplayRx {
+    type Buf = ReplayBuf;
+    fn rx_burst(&mut self, out: &mut Burst<ReplayBuf>) -> usize {
+        let (now, held) = (self.state.now_ns.load(Ordering::Relaxed), out.len());
+        while !out.is_full() && self.records.front().is_some_and(|record| record.time_ns <= now) {
+            // Without a free frame the record waits for the next poll: a replay loses nothing.
+            let Some(mut buf) = self.pool.alloc() else { break };
+            let Some(record) = self.records.pop_front() else { break };
+            buf.set_len(record.frame.len());
+            buf.data_mut().copy_from_slice(&record.frame);
+            buf.time_ns = record.time_ns;
+            out.push(buf);
+        }
+        let count = out.len() - held;
+        if count > 0 {
+            self.state.delivered.fetch_add(count as u64, Ordering::Relaxed);
+            self.note_next();
+        }
+        count
+    }
+    fn hardware_time(&self, frame: &ReplayBuf) -> Option<u64> {
+        Some(frame.time_ns)
+    }
+}
+
+impl TxPort for ReplayTx {
+    type Buf = ReplayBuf;
+    fn tx_burst(&mut self, burst: &mut Burst<ReplayBuf>) -> usize {
+        let count = burst.len();
+        burst.clear();
+        self.state.sent.fetch_add(count as u64, Ordering::Relaxed);
+        count
+    }
+}
+
+impl Port for ReplayPort {
+    type Buf = ReplayBuf;
+    type Rx = ReplayRx;
+    type Tx = ReplayTx;
+    type Pool = ReplayPool;
+    fn kind(&self) -> &'static str {
+        "replay"
+    }
+    fn timestamps(&self) -> TimestampKind {
+        TimestampKind::Hardware
+    }
+    fn split(self) -> (ReplayRx, ReplayTx, ReplayPool) {
+        (self.rx, self.tx, self.pool)
+    }
+}

@@ -1,0 +1,110 @@
+//! Ports over DPDK: rings, the null device, and where this process may make a network namespace packet and XDP sockets on
+//! a virtual cable. One test, as a process starts DPDK once.
+
+use crate::suite::{FRAME_BYTES_MAX, Kind, conforms};
+use crate::{inside, nowhere};
+use roko_dpdk::{
+    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, ring_link, ring_pair, ring_port, vdev_port,
+};
+use roko_os::netns::{Device, Namespace};
+use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
+use roko_pipeline::port::{BURST, Burst, FrameBuf, Port, RxPort};
+
+/// Slots of a packet socket's rings.
+const SLOTS: usize = 512;
+
+fn start(port: &mut roko_dpdk::Port, pool: &MbufPool, kind: &'static str) -> DpdkPort {
+    let config =
+        PortConfig { promiscuous: kind != "net_ring" && kind != "net_null", ..PortConfig::default() };
+    let mut queues = port.start(&config, pool).expect("it starts");
+    DpdkPort::new(queues.rx.remove(0), queues.tx.remove(0), pool.clone(), kind, None)
+}
+
+#[test]
+fn ports_over_dpdk_conform() {
+    let eal = Eal::start(&EalConfig::unprivileged(256)).expect("EAL without privilege");
+    // No cache: an exhausted pool is then empty to the last frame.
+    let config = PoolConfig { mbufs: 511, cache_mbufs: 0, ..PoolConfig::default() };
+    let pool = eal.pool("frames", &config).expect("a small pool");
+    rings(&eal, &pool);
+    null(&eal, &pool);
+    assert_eq!(pool.available_count(), pool.count(), "every mbuf is back");
+    for driver in ["net_af_packet", "net_af_xdp"] {
+        sockets(&eal, driver);
+    }
+}
+
+fn rings(eal: &Eal, pool: &MbufPool) {
+    let (mut left, mut right) = ring_pair(eal, "left", "right", 64).expect("a pair");
+    let ends = conforms(start(&mut left, pool, "net_ring"), start(&mut right, pool, "net_ring"), inside(64));
+    drop(ends);
+    let (mut port, end) = ring_port(eal, "single", 64).expect("a port");
+    drop(conforms(start(&mut port, pool, "net_ring"), DpdkLink::new(end, pool.clone()), inside(64)));
+    let (one, other) = ring_link(eal, "link", 64).expect("a link");
+    drop(conforms(DpdkLink::new(one, pool.clone()), DpdkLink::new(other, pool.clone()), inside(64)));
+}
+
+/// The null device receives frames without end and swallows what it is given: there is nothing to arrive.
+fn null(eal: &Eal, pool: &MbufPool) {
+    let mut port = vdev_port(eal, "net_null0", "size=64").expect("a null port");
+    let (mut rx, mut tx, _) = start(&mut port, pool, "net_null").split();
+    for _ in 0..1_000 {
+        let mut burst = Burst::new();
+        assert_eq!(rx.rx_burst(&mut burst), BURST);
+        assert!(burst.iter().all(|buf| buf.data().len() == 64 && buf.capacity() >= FRAME_BYTES_MAX));
+        assert_eq!(tx.tx_burst(&mut burst), BURST);
+        assert!(burst.is_empty());
+    }
+}
+
+/// Two ports of `driver` at the ends of a virtual cable.
+fn sockets(eal: &Eal, driver: &str) {
+    let namespace = match Namespace::create("conform") {
+        Ok(namespace) => namespace,
+        Err(refusal) => return eprintln!("skipped: {driver} on a virtual cable: {refusal}"),
+    };
+    namespace.join(&Device::silent("left"), &namespace, &Device::silent("right")).expect("a cable");
+    // An XDP socket gives the kernel the pool's whole range and keeps some of its frames while it lives.
+    let config = PoolConfig { mbufs: 8_191, cache_mbufs: 0, packed: true, ..PoolConfig::default() };
+    let pool_of = |end: &str| eal.pool(&format!("{driver}.{end}"), &config).expect("a pool");
+    let (left_pool, right_pool) = (pool_of("l"), pool_of("r"));
+    let arguments = |iface: &str| match driver {
+        "net_af_packet" => format!("iface={iface},framecnt={SLOTS},qdisc_bypass=1"),
+        _ => format!("iface={iface},start_queue=0,queue_count=1"),
+    };
+    let open = |number: usize, iface: &str| vdev_port(eal, &format!("{driver}{number}"), &arguments(iface));
+    let made = namespace.within(|| {
+        let (mut left, mut right) = (open(0, "left")?, open(1, "right")?);
+        let kind = if driver == "net_af_packet" { "net_af_packet" } else { "net_af_xdp" };
+        let ends = (start(&mut left, &left_pool, kind), start(&mut right, &right_pool, kind));
+        Ok::<_, roko_dpdk::Error>((left, right, ends))
+    });
+    let (left, right, (a, b)) = match made.expect("the namespace is ours") {
+        Ok(made) => made,
+        Err(refusal) => return eprintln!("skipped: {driver}: {refusal}"),
+    };
+    let before = right.stats().expect("it counts");
+    let kind = Kind {
+        there: nowhere(),
+        same_memory: false,
+        ethernet_rewritten: false,
+        holds_at_most: None,
+        flood: 8 * SLOTS,
+    };
+    let ends = conforms(a, b, kind);
+    let (sent, received) = (left.stats().expect("it counts"), right.stats().expect("it counts"));
+    let lost = (ends.flooded.0 - ends.flooded.1) as u64;
+    assert_eq!(sent.tx_packets, ends.sent.0 as u64, "{driver} counts what it sends");
+    assert_eq!(
+        received.rx_packets - before.rx_packets,
+        ends.sent.0 as u64 - lost,
+        "{driver} counts what it receives"
+    );
+    eprintln!("{driver}: {} of {} frames of a flood arrived, {received:?}", ends.flooded.1, ends.flooded.0);
+    drop(ends);
+    drop((left, right));
+    if driver == "net_af_packet" {
+        let free = (left_pool.available_count(), right_pool.available_count());
+        assert_eq!(free, (left_pool.count(), right_pool.count()), "every mbuf is back");
+    }
+}
