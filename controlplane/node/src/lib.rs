@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod devnet;
+pub mod handshake;
 pub mod observe;
 pub mod replica;
 pub mod ring_plane;

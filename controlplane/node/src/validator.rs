@@ -4,6 +4,7 @@
 use crate::api::{DataPlaneView, NodeHandle};
 use crate::chain::{Chain, Own};
 use crate::control::{ControlInput, ControlLoop};
+use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use crate::observe::Observer;
 use crate::replica::{Parts, Replica, Started};
 use crate::ring_plane::{PlaneRings, RingPlane};
@@ -13,33 +14,26 @@ use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
 use roko_consensus::SecretKey;
-use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
+use roko_peers::{Membership, NodeIdentity, Sessions};
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
+use roko_pipeline::keys::{InstalledKeys, KeyCommand};
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::order::OrderConfig;
-use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
-use roko_pipeline::session::AeadKeys;
 use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
-use roko_ring::spsc::Gauge;
+use roko_ring::spsc::{Gauge, Producer};
 use roko_state::file::{FileStorage, WritePath};
 use roko_state::storage::Storage;
 use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
-use roko_wire::net::Addresses;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The transmit core and key phase of a node's sessions: one transmit core, the first phase.
-const CORE: u8 = 0;
-const KEY_PHASE: u8 = 0;
 
 /// Settings of a node that are not its chain's.
 #[derive(Clone, Debug)]
@@ -62,6 +56,8 @@ pub struct NodeOptions {
     pub known_frames_per_second: u32,
     /// Transactions that can be looked up by id.
     pub indexed_transactions_max: usize,
+    /// Handshakes and key phases.
+    pub handshake: HandshakeOptions,
 }
 
 impl Default for NodeOptions {
@@ -76,6 +72,7 @@ impl Default for NodeOptions {
             stranger_frames_per_second: 1_000,
             known_frames_per_second: 500_000,
             indexed_transactions_max: 1 << 22,
+            handshake: HandshakeOptions::default(),
         }
     }
 }
@@ -133,6 +130,8 @@ pub struct ValidatorParts<'a, P: Port, S: Storage> {
     pub placement: &'a Placement,
     /// Settings.
     pub options: NodeOptions,
+    /// What its handshakes need.
+    pub handshake: HandshakeParts,
 }
 
 /// A node that is ready to run.
@@ -145,66 +144,8 @@ pub struct Ready<B, S: Storage> {
     pub handle: Arc<NodeHandle<S>>,
     /// What opening the store found.
     pub open_report: OpenReport,
-}
-
-/// Derives keys on the poll thread.
-struct Keys(Arc<KeyDeriver>);
-
-impl KeySource for Keys {
-    fn admit(&mut self, session: u64) -> Option<Admission> {
-        let session = SessionId(session);
-        let admitted = self.0.admit(session)?;
-        let keys = self.0.receiving(admitted.slot, session, CORE, KEY_PHASE)?;
-        Some(Admission {
-            peer: PeerIndex(admitted.slot as u16),
-            role: role(admitted.role),
-            generation: admitted.boot.milliseconds(),
-            keys: AeadKeys { key: keys.key, iv: keys.iv },
-        })
-    }
-}
-
-fn role(role: roko_peers::Role) -> Role {
-    match role {
-        roko_peers::Role::Validator(index) => Role::Validator(index),
-        roko_peers::Role::Client => Role::Client,
-    }
-}
-
-/// The links from the peer in `own_slot` to all others.
-#[must_use]
-pub fn links(
-    members: &Membership,
-    keys: &KeyDeriver,
-    own_slot: usize,
-    session: SessionId,
-) -> Vec<(PeerIndex, Role, PeerLink)> {
-    let own = members.peers()[own_slot].endpoint;
-    let to = |(slot, peer): (usize, &roko_peers::Peer)| {
-        let derived = keys.sending(slot, session, CORE, KEY_PHASE)?;
-        let link = PeerLink {
-            addresses: Addresses {
-                source_mac: own.mac,
-                destination_mac: peer.endpoint.mac,
-                source_ip: own.ip,
-                destination_ip: peer.endpoint.ip,
-                source_port: own.port,
-                destination_port: peer.endpoint.port,
-            },
-            session: session.0,
-            core: CORE,
-            key_phase: KEY_PHASE,
-            keys: AeadKeys { key: derived.key, iv: derived.iv },
-        };
-        Some((PeerIndex(slot as u16), role(peer.role), link))
-    };
-    members.peers().iter().enumerate().filter(|(slot, _)| *slot != own_slot).filter_map(to).collect()
-}
-
-/// Milliseconds since 1970 by the host's clock.
-#[must_use]
-pub fn host_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    /// Its sessions with peers; they end when this is dropped.
+    pub sessions: Sessions,
 }
 
 fn seed() -> u64 {
@@ -311,11 +252,18 @@ where
         clock,
         placement,
         options,
+        handshake,
     } = parts;
     let config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
-    let Wired { mut stages, control, mempool_capacity } =
-        wire(config, port, &identity, members, data_dir, &chain, &clock)?;
+    let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
+    let identity = Arc::new(identity);
+    control.gauges.push(("handshake_decode", keys.depth_gauge()));
+    let ends = control.sessions;
+    let rings = SinkRings { keys: Some(keys), known: Some(ends.known), links: ends.links, worn: ends.worn };
+    let member = (Arc::clone(&identity), Arc::new(members.clone()));
+    let sessions =
+        handshake::start(member, &chain, &data_dir.join("boot"), handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let waker = add_wake_stage(&mut stages, &control.gauges);
     let order_metrics = metrics_of(&control.metrics, "order")?;
@@ -325,6 +273,7 @@ where
         port_kind: control.port_kind,
         mempool_capacity,
         cores: placement.cores(),
+        handshakes: sessions.counters(),
     };
     let mut injector = control.injector;
     let inject = Box::new(move |wire: &[u8], received| injector.submit(wire, received));
@@ -362,39 +311,29 @@ where
     let input =
         ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics };
     let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
-    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report })
+    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, sessions })
 }
 
 /// Stages in packet order, by name.
 type Stages = Vec<(&'static str, Box<dyn Stage>)>;
 
-/// A data plane that is wired, and how many transactions its pool holds.
+/// A data plane that is wired, the ring that its keys come by, and how many transactions its pool holds.
 struct Wired<P: Port> {
     stages: Stages,
     control: ControlEnds<P>,
+    keys: Producer<KeyCommand>,
     mempool_capacity: u32,
 }
 
-/// Opens this start's sessions with all peers and wires the stages.
-fn wire<P: Port>(
-    mut config: DataPlaneConfig,
-    port: P,
-    identity: &NodeIdentity,
-    members: &Membership,
-    data_dir: &Path,
-    chain: &Chain,
-    clock: &NodeClock,
-) -> Result<Wired<P>, StartError>
+/// Wires the stages; sessions come with the handshakes.
+fn wire<P: Port>(config: DataPlaneConfig, port: P, clock: &NodeClock) -> Result<Wired<P>, StartError>
 where
     P::Pool: Sync,
 {
-    let keys = Arc::new(KeyDeriver::new(identity, members, &chain.genesis_hash)?);
-    let boot = BootStamp::next(&data_dir.join("boot"), host_millis())?;
-    let session = SessionId::new(keys.own_index(), boot);
-    config.links = links(members, &keys, members.slot_of_key(&identity.node_key())?, session);
     let mempool_capacity = config.order.mempool.txs_max() as u32;
-    let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
-    Ok(Wired { stages: plane.stages, control: plane.control, mempool_capacity })
+    let (keys, installed) = InstalledKeys::new(config.peers_max);
+    let plane = assemble(port, config, Box::new(installed), clock.page())?;
+    Ok(Wired { stages: plane.stages, control: plane.control, keys, mempool_capacity })
 }
 
 /// Adds the stage that wakes the control thread when the data plane has something for it.

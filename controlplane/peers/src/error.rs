@@ -49,6 +49,12 @@ pub enum PeersError {
         /// Why.
         what: String,
     },
+    /// Handshakes cannot begin.
+    #[error("handshakes cannot begin: {source}")]
+    Runtime {
+        /// Why.
+        source: io::Error,
+    },
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),

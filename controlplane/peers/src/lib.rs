@@ -6,22 +6,22 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
-mod derive;
 mod error;
 mod file;
 pub mod hello;
 pub mod identity;
 pub mod limits;
+pub mod link;
 pub mod membership;
 pub mod refusal;
 pub mod session;
 pub mod tls;
 
-pub use derive::{Admitted, KeyDeriver};
 pub use error::PeersError;
 pub use hello::ChainFacts;
 pub use identity::NodeIdentity;
 pub use limits::HandshakeLimits;
+pub use link::{KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
 pub use membership::{ClientEntry, Membership, Peer, PeerEndpoint, Role};
 pub use refusal::{HandshakeCounters, HandshakeError, Refusal};
 pub use session::{BootStamp, FrameKeys, SessionId};

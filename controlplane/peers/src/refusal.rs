@@ -154,9 +154,40 @@ impl HandshakeError {
     }
 }
 
+/// Between two lines of one refusal, milliseconds: whoever floods shall not fill the log.
+const LOG_INTERVAL_MS: u64 = 1_000;
+
+/// Says which refusals are logged: pure, time comes as an argument.
+#[derive(Debug, Default)]
+pub(crate) struct LogGate {
+    /// By refusal: when the next line may come, and how many were kept back since the last.
+    next: [(u64, u64); COUNT],
+}
+
+impl LogGate {
+    /// How many lines were kept back since the last one, when this one may be said; else `None`.
+    pub(crate) fn pass(&mut self, refusal: Refusal, now_ms: u64) -> Option<u64> {
+        let (next_ms, kept) = &mut self.next[refusal as usize - 1];
+        if now_ms < *next_ms {
+            *kept += 1;
+            return None;
+        }
+        *next_ms = now_ms.saturating_add(LOG_INTERVAL_MS);
+        Some(std::mem::take(kept))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_a_line_a_second() {
+        let mut gate = LogGate::default();
+        let said: Vec<u64> = (0..2_500).filter_map(|now_ms| gate.pass(Refusal::NotTls, now_ms)).collect();
+        assert_eq!(said, [0, 999, 999]);
+        assert_eq!(gate.pass(Refusal::Stranger, 2_500), Some(0), "another reason is another line");
+    }
 
     #[test]
     fn codes_count_from_one_and_labels_differ() {

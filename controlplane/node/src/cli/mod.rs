@@ -72,6 +72,7 @@ pub enum Command {
 impl Command {
     /// Carries the command out.
     pub fn run(self) -> CliResult {
+        roko_peers::tls::install_provider();
         match self {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),

@@ -6,6 +6,7 @@ use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::chain::Chain;
 use crate::config::{NodeConfig, NodeKind};
+use crate::handshake::HandshakeParts;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
@@ -125,6 +126,8 @@ where
     let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
         .map_err(|error| fail("clock")(&error))?;
     let placement = placement(&config.tuning.profile)?;
+    let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
+    let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let parts = ValidatorParts {
         chain,
         identity,
@@ -136,8 +139,9 @@ where
         clock,
         placement: &placement,
         options: options(config),
+        handshake,
     };
-    let Ready { stages, control, handle, open_report } =
+    let Ready { stages, control, handle, open_report, sessions } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     eprintln!(
         "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable",
@@ -169,11 +173,31 @@ where
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
     wait(&handle, &stop);
     runtime.block_on(services.stop());
+    drop(sessions);
     for thread in threads {
         // A thread that panicked has reported it.
         let _ = thread.join();
     }
     Ok(())
+}
+
+/// The socket for handshakes and where peers listen. Refusals are told on standard error.
+fn handshake_parts(
+    config: &NodeConfig,
+    members: &Membership,
+    runtime: &tokio::runtime::Handle,
+) -> Result<HandshakeParts, CliError> {
+    let listen = config.handshake.listen;
+    let socket = std::net::TcpListener::bind(listen)
+        .map_err(|error| CliError::with(format!("handshake.listen = \"{listen}\""), error))?;
+    let macs = config.clone();
+    Ok(HandshakeParts {
+        socket: Some(socket),
+        addresses: config.handshake_addresses(members),
+        runtime: runtime.clone(),
+        mac_of: Arc::new(move |endpoint| macs.mac_of(&endpoint.ip)),
+        log: Arc::new(|line| eprintln!("{line}")),
+    })
 }
 
 fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
@@ -195,6 +219,7 @@ fn options(config: &NodeConfig) -> NodeOptions {
         journal_bytes: u64::from(config.storage.journal_mb) << 20,
         stranger_frames_per_second: config.filter.stranger_frames_per_second,
         known_frames_per_second: config.filter.known_frames_per_second,
+        handshake: config.handshake_options(),
         ..NodeOptions::default()
     }
 }
@@ -208,9 +233,10 @@ fn wait(handle: &crate::api::NodeHandle<FileStorage>, stop: &AtomicBool) {
             said = std::time::Instant::now();
             let pool = handle.queue_stats().mempool;
             eprintln!(
-                "height {}   view {}   pool {} waiting, {} in flight   {}",
+                "height {}   view {}   sessions {}   pool {} waiting, {} in flight   {}",
                 handle.observer.durable_height(),
                 handle.observer.view(),
+                handle.data_plane.handshakes.sessions.load(Ordering::Relaxed),
                 pool.pending,
                 pool.in_flight,
                 handle.observer.problem().unwrap_or_default(),

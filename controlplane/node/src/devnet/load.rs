@@ -125,7 +125,7 @@ impl Loader {
             if over && sent >= due {
                 break;
             }
-            sent += self.round((due - sent).min(ROUND_MAX));
+            sent += self.round((due - sent).min(ROUND_MAX), stop);
             std::thread::sleep(ROUND);
         }
         // What the port has not taken yet is offered for a little longer.
@@ -138,7 +138,7 @@ impl Loader {
     }
 
     /// Signs and sends `count` transfers, those for one validator together. Returns how many were sent.
-    fn round(&mut self, count: u64) -> u64 {
+    fn round(&mut self, count: u64, stop: &AtomicBool) -> u64 {
         let validators = self.plan.senders.iter().map(|sender| sender.validator).max().unwrap_or(0) + 1;
         let mut due: Vec<Vec<Vec<u8>>> = vec![Vec::new(); validators];
         for _ in 0..count {
@@ -153,14 +153,20 @@ impl Loader {
             while !left.is_empty() {
                 let taken = match self.port.submit(to, &left) {
                     Ok(()) => left.len(),
+                    Err(ClientError::NoSession { .. }) if !stop.load(Ordering::Relaxed) => {
+                        self.counts.held_back.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(ROUND);
+                        0
+                    }
                     Err(ClientError::Busy { sent }) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(ROUND);
                         sent
                     }
-                    // A session's key lasts 2^64 frames and our own transfers are short: neither happens.
+                    // Keys are renewed long before they are used up and our own transfers are short: neither happens.
                     Err(
                         ClientError::KeyUsedUp
+                        | ClientError::NoSession { .. }
                         | ClientError::UnknownTarget { .. }
                         | ClientError::TooLarge { .. },
                     ) => {

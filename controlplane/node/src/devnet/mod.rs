@@ -10,26 +10,32 @@ pub mod report;
 use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
+use crate::handshake::{self, HandshakeParts, SinkRings};
 use crate::topology::Placement;
-use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
+use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use load::{LoadPlan, Loader};
 use network::Network;
-use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
-use roko_pipeline::client::ClientPort;
+use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
+use roko_pipeline::client::{ClientPort, ClientSessions};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
 use roko_state::file::FileStorage;
 use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
 use roko_wire::genesis::{Endpoint, NodeKey};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// Index of the load client.
 const CLIENT_INDEX: u16 = roko_peers::membership::CLIENT_INDEX_FIRST;
+
+/// How long to wait for all sessions before the validators begin without: they come when they come.
+const SESSIONS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a devnet is to be.
 pub struct DevnetPlan {
@@ -57,6 +63,9 @@ pub struct Devnet<S: Storage = FileStorage> {
     pub started: Instant,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Of each validator, and of the load client after them.
+    pub sessions: Vec<Sessions>,
+    _handshakes: Runtime,
     _clock_driver: ClockDriver,
     _network: Box<dyn std::any::Any>,
 }
@@ -122,11 +131,12 @@ impl<S: Storage> Devnet<S> {
         let network::Parts { ports, client: client_port, switch, enter, kind, keep } =
             network.build(&members).map_err(DevnetError::Network)?;
 
+        let listening = Listening::bind(chain.genesis.validators.len())?;
         let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];
-        let mut threads = Vec::new();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut controls, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
         let keys = node_identities.into_iter().zip(bls_keys);
-        for (index, (port, (identity, bls_key))) in ports.into_iter().zip(keys).enumerate() {
+        let ends = ports.into_iter().zip(&listening.sockets);
+        for (index, ((port, socket), (identity, bls_key))) in ends.zip(keys).enumerate() {
             let failed = |source| DevnetError::Start { index, source };
             let own_dir = data_dir.join(format!("validator-{index}"));
             let parts = ValidatorParts {
@@ -140,20 +150,32 @@ impl<S: Storage> Devnet<S> {
                 clock: clock.clone(),
                 placement: &placement,
                 options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
+                handshake: listening.parts(Some(socket.try_clone()?)),
             };
-            let Ready { stages: own, control, handle, .. } = validator::start(parts).map_err(failed)?;
+            let ready = validator::start(parts).map_err(failed)?;
+            let Ready { stages: own, control, handle, sessions: with_peers, .. } = ready;
             stages.extend(own);
             nodes.push(handle);
+            controls.push(control);
+            sessions.push(with_peers);
+        }
+        let mut threads = placement.start_polling(stages, &stop, &enter)?;
+        let (client_port, ends) = ClientPort::with_sessions(client_port, nodes.len());
+        let parts = listening.parts(None);
+        sessions.push(client_sessions(client, members, &chain, &data_dir, parts, &options, ends)?);
+        // Whoever is not there in time comes later: votes are sent again.
+        let began = Instant::now();
+        for with_peers in &sessions {
+            let _ = with_peers.wait_for(nodes.len(), SESSIONS_PATIENCE.saturating_sub(began.elapsed()));
+        }
+        for (index, control) in controls.into_iter().enumerate() {
             let (pin, stop) = (placement.pin_control(), Arc::clone(&stop));
             threads.push(std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
                 pin();
                 control.run(&stop);
             })?);
         }
-        threads.extend(placement.start_polling(stages, &stop, &enter)?);
-        let client_links = client_links(&client, &members, &chain, &data_dir)?;
-        let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
-        let loader = Loader::new(ClientPort::new(client_port, &client_links), loader_plan);
+        let loader = Loader::new(client_port, LoadPlan::new(&chain, accounts, clock.clone()));
         let devnet = Devnet {
             nodes,
             port_kind: kind,
@@ -161,6 +183,8 @@ impl<S: Storage> Devnet<S> {
             started,
             stop,
             threads,
+            sessions,
+            _handshakes: listening.runtime,
             _clock_driver: clock_driver,
             _network: keep,
         };
@@ -191,16 +215,49 @@ fn client_entry(client: &NodeIdentity, chain: &Chain) -> ClientEntry {
     }
 }
 
-fn client_links(
-    client: &NodeIdentity,
-    members: &Membership,
+/// Where the validators of a devnet listen for handshakes: any free ports of the loopback interface.
+struct Listening {
+    sockets: Vec<TcpListener>,
+    addresses: Vec<Option<SocketAddr>>,
+    runtime: Runtime,
+}
+
+impl Listening {
+    fn bind(validators: usize) -> std::io::Result<Listening> {
+        let sockets: Vec<TcpListener> = (0..validators)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<std::io::Result<_>>()?;
+        let mut addresses = sockets
+            .iter()
+            .map(|socket| socket.local_addr().map(Some))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        // The client only dials.
+        addresses.push(None);
+        Ok(Listening { sockets, addresses, runtime: roko_peers::link::runtime()? })
+    }
+
+    fn parts(&self, socket: Option<TcpListener>) -> HandshakeParts {
+        HandshakeParts {
+            socket,
+            addresses: self.addresses.clone(),
+            runtime: self.runtime.handle().clone(),
+            mac_of: Arc::new(|endpoint| roko_peers::membership::derived_mac(&endpoint.ip)),
+            // Counted anyway, and the live view owns the terminal.
+            log: Arc::new(|_| {}),
+        }
+    }
+}
+
+fn client_sessions(
+    client: NodeIdentity,
+    members: Membership,
     chain: &Chain,
     data_dir: &Path,
-) -> Result<Vec<roko_pipeline::peer::PeerLink>, DevnetError> {
-    let keys = KeyDeriver::new(client, members, &chain.genesis_hash)?;
-    let slot = members.slot_of_key(&client.node_key())?;
-    let boot = BootStamp::next(&data_dir.join("client-boot"), validator::host_millis())?;
-    let session = SessionId::new(CLIENT_INDEX, boot);
-    let all = links(members, &keys, slot, session);
-    Ok(all.into_iter().map(|(_, _, link)| link).collect())
+    parts: HandshakeParts,
+    options: &NodeOptions,
+    ends: ClientSessions,
+) -> Result<Sessions, roko_peers::PeersError> {
+    let rings = SinkRings { keys: None, known: None, links: ends.links, worn: ends.worn };
+    let member = (Arc::new(client), Arc::new(members));
+    handshake::start(member, chain, &data_dir.join("client-boot"), parts, &options.handshake, rings)
 }

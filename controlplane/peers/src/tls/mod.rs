@@ -20,6 +20,7 @@ mod stream;
 mod verifier;
 
 pub use listener::Listener;
+pub(crate) use listener::dials;
 pub use routes::Routes;
 pub use stream::{PeerIdentity, PeerStream};
 
@@ -28,7 +29,7 @@ use crate::error::PeersError;
 use crate::hello::{ChainFacts, Hello};
 use crate::limits::HandshakeLimits;
 use crate::membership::Membership;
-use crate::refusal::{HandshakeCounters, HandshakeError, Refusal};
+use crate::refusal::{HandshakeCounters, HandshakeError, LogGate, Refusal};
 use crate::session::{BootStamp, SessionNames};
 use certificate::OwnCertificate;
 use roko_wire::genesis::Endpoint;
@@ -44,7 +45,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use verifier::MemberVerifier;
@@ -132,6 +133,8 @@ pub struct TlsEndpoint {
     counters: Arc<HandshakeCounters>,
     routes: Arc<Routes>,
     log: Log,
+    gate: Mutex<LogGate>,
+    began: Instant,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -148,6 +151,13 @@ fn provider() -> CryptoProvider {
         kx_groups: vec![kx_group::X25519MLKEM768, kx_group::X25519],
         ..default_provider()
     }
+}
+
+/// Makes this provider the process' own, for libraries that look for one and find two built in. Call it once at the start;
+/// later calls change nothing.
+pub fn install_provider() {
+    // It fails when somebody else was first, and then there is one, which is all that is needed.
+    let _ = default_provider().install_default();
 }
 
 impl TlsEndpoint {
@@ -189,6 +199,8 @@ impl TlsEndpoint {
             counters: Arc::default(),
             routes: Arc::default(),
             log: config.log,
+            gate: Mutex::default(),
+            began: Instant::now(),
         })
     }
 
@@ -344,8 +356,12 @@ impl TlsEndpoint {
                 return;
             }
         }
-        if let Err(error) = outcome {
-            self.log(&format!("handshake: {}: {error}", who()));
+        let Err(error) = outcome else { return };
+        let Some(refusal) = error.refusal() else { return };
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        if let Some(kept) = lock(&self.gate).pass(refusal, now_ms) {
+            let more = if kept == 0 { String::new() } else { format!(" ({kept} more of these)") };
+            self.log(&format!("handshake: {}: {error}{more}", who()));
         }
     }
 }
