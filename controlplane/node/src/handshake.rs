@@ -39,7 +39,10 @@ pub struct HandshakeOptions {
 
 /// Takes each key that seals frames: the peer's slot, the key's name, and it.
 #[derive(Clone)]
-pub struct KeyLog(pub Arc<dyn Fn(usize, KeyName, &AeadKeys) + Send + Sync>);
+pub struct KeyLog(pub Arc<TakeKey>);
+
+/// See [`KeyLog`].
+pub type TakeKey = dyn Fn(usize, KeyName, &AeadKeys) + Send + Sync;
 
 impl fmt::Debug for KeyLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

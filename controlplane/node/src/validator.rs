@@ -15,6 +15,7 @@ use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
 use roko_consensus::SecretKey;
 use roko_peers::{Membership, NodeIdentity, Sessions};
+use roko_pipeline::assembly::SessionEnds;
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::keys::{InstalledKeys, KeyCommand};
@@ -257,13 +258,12 @@ where
     let config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
     let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
-    let identity = Arc::new(identity);
     control.gauges.push(("handshake_decode", keys.depth_gauge()));
-    let ends = control.sessions;
-    let rings = SinkRings { keys: Some(keys), known: Some(ends.known), links: ends.links, worn: ends.worn };
-    let member = (Arc::clone(&identity), Arc::new(members.clone()));
-    let sessions =
-        handshake::start(member, &chain, &data_dir.join("boot"), handshake, &options.handshake, rings)?;
+    let rings = sink_rings(keys, control.sessions);
+    let node_key = *identity.signing_key();
+    let member = (Arc::new(identity), Arc::new(members.clone()));
+    let boot_file = data_dir.join("boot");
+    let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let waker = add_wake_stage(&mut stages, &control.gauges);
     let order_metrics = metrics_of(&control.metrics, "order")?;
@@ -296,13 +296,12 @@ where
         builder: control.builder,
     };
     let (bls, drain_limits) = (bls_context(&chain, bls_key, index), drain_limits(&chain));
-    let pin_storage = || placement.pin_storage();
     let parts = Parts {
         chain,
-        own: Some(Own { index, node_key: *identity.signing_key() }),
+        own: Some(Own { index, node_key }),
         bls: BlsWorker::spawn(bls, Arc::clone(&waker), placement.pin_bls())?,
-        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
-        store: Store::spawn(disk.store, pin_storage())?,
+        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), placement.pin_storage())?,
+        store: Store::spawn(disk.store, placement.pin_storage())?,
         reader: Box::new(reader),
         plane: RingPlane::new(rings, drain_limits),
         observer: Arc::clone(&observer),
@@ -312,6 +311,10 @@ where
         ControlInput { frames: control.frames, seen: control.seen, built: control.built, order_metrics };
     let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
     Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, sessions })
+}
+
+fn sink_rings(keys: Producer<KeyCommand>, ends: SessionEnds) -> SinkRings {
+    SinkRings { keys: Some(keys), known: Some(ends.known), links: ends.links, worn: ends.worn }
 }
 
 /// Stages in packet order, by name.

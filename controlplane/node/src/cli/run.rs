@@ -7,6 +7,7 @@ use crate::accounts::load_bls;
 use crate::chain::Chain;
 use crate::config::{NodeConfig, NodeKind};
 use crate::handshake::HandshakeParts;
+use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
@@ -14,6 +15,7 @@ use roko_pipeline::port::Port;
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
+use roko_state::OpenReport;
 use roko_state::file::FileStorage;
 use roko_wire::genesis::Genesis;
 use std::path::PathBuf;
@@ -143,16 +145,7 @@ where
     };
     let Ready { stages, control, handle, open_report, sessions } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
-    eprintln!(
-        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable",
-        config.node.name,
-        open_report.height,
-        open_report.accounts,
-        open_report.storage_kind,
-        open_report.cut.map_or(String::new(), |cut| format!(", {} torn bytes cut", cut.bytes)),
-        placement.profile().name,
-        placement.profile().idle.strategy.name(),
-    );
+    say_hello(config, &open_report, &placement);
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = runtime(&stop)?;
     let api = Arc::clone(&handle) as Arc<dyn NodeApi>;
@@ -179,6 +172,21 @@ where
         let _ = thread.join();
     }
     Ok(())
+}
+
+/// What was found on disk and how the node runs.
+fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement) {
+    eprintln!(
+        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable; handshakes on {}",
+        config.node.name,
+        found.height,
+        found.accounts,
+        found.storage_kind,
+        found.cut.as_ref().map_or(String::new(), |cut| format!(", {} torn bytes cut", cut.bytes)),
+        placement.profile().name,
+        placement.profile().idle.strategy.name(),
+        config.handshake.listen,
+    );
 }
 
 /// The socket for handshakes and where peers listen. Refusals are told on standard error.

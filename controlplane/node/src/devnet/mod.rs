@@ -10,6 +10,7 @@ pub mod report;
 use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
+use crate::control::ControlLoop;
 use crate::handshake::{self, HandshakeParts, SinkRings};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
@@ -18,7 +19,7 @@ use network::Network;
 use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
 use roko_pipeline::client::{ClientPort, ClientSessions};
 use roko_pipeline::poll::Stage;
-use roko_pipeline::port::Port;
+use roko_pipeline::port::{FrameBuf, Port};
 use roko_state::file::FileStorage;
 use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
@@ -163,17 +164,9 @@ impl<S: Storage> Devnet<S> {
         let (client_port, ends) = ClientPort::with_sessions(client_port, nodes.len());
         let parts = listening.parts(None);
         sessions.push(client_sessions(client, members, &chain, &data_dir, parts, &options, ends)?);
-        // Whoever is not there in time comes later: votes are sent again.
-        let began = Instant::now();
-        for with_peers in &sessions {
-            let _ = with_peers.wait_for(nodes.len(), SESSIONS_PATIENCE.saturating_sub(began.elapsed()));
-        }
+        wait_for_sessions(&sessions, nodes.len());
         for (index, control) in controls.into_iter().enumerate() {
-            let (pin, stop) = (placement.pin_control(), Arc::clone(&stop));
-            threads.push(std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
-                pin();
-                control.run(&stop);
-            })?);
+            threads.push(control_thread(index, control, placement.pin_control(), &stop)?);
         }
         let loader = Loader::new(client_port, LoadPlan::new(&chain, accounts, clock.clone()));
         let devnet = Devnet {
@@ -199,6 +192,27 @@ impl<S: Storage> Devnet<S> {
             let _ = thread.join();
         }
     }
+}
+
+/// Waits until all have sessions with all. Whoever is not there in time comes later: votes are sent again.
+fn wait_for_sessions(sessions: &[Sessions], count: usize) {
+    let began = Instant::now();
+    for with_peers in sessions {
+        let _ = with_peers.wait_for(count, SESSIONS_PATIENCE.saturating_sub(began.elapsed()));
+    }
+}
+
+fn control_thread<B: FrameBuf + 'static>(
+    index: usize,
+    control: ControlLoop<B>,
+    pin: impl FnOnce() + Send + 'static,
+    stop: &Arc<AtomicBool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let stop = Arc::clone(stop);
+    std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
+        pin();
+        control.run(&stop);
+    })
 }
 
 fn client_seed(chain: &Chain) -> [u8; 32] {
