@@ -11,7 +11,7 @@ use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::idle::Idle;
 use roko_pipeline::order::{OrderCommand, OrderConfig};
-use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
+use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::{PollLoop, Stage};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
 use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
@@ -101,12 +101,12 @@ pub(crate) fn sealed_frame(wires: &[Vec<u8>]) -> Vec<u8> {
 struct OneClient;
 
 impl KeySource for OneClient {
-    fn admit(&mut self, session: u64) -> Option<Admission> {
-        (session == CLIENT).then(|| Admission {
+    fn admit(&mut self, name: KeyName) -> Option<Admission> {
+        (name == KeyName { session: CLIENT, core: 0, phase: 0 }).then(|| Admission {
             peer: PeerIndex(CLIENT_STATION.into()),
             role: Role::Client,
             generation: 1,
-            keys: keys_of(session),
+            keys: keys_of(CLIENT),
         })
     }
 }
@@ -126,7 +126,8 @@ fn addresses(from: u8, to: u8) -> Addresses {
 
 fn client_link() -> PeerLink {
     let addresses = addresses(CLIENT_STATION, VALIDATOR_STATION);
-    PeerLink { addresses, session: CLIENT, core: 0, key_phase: 0, keys: keys_of(CLIENT) }
+    let (keys, limits) = (keys_of(CLIENT), KeyLimits::default());
+    PeerLink { addresses, session: CLIENT, core: 0, key_phase: 0, keys, limits }
 }
 
 /// A clock that starts at [`START`] and runs about as fast as the machine's.

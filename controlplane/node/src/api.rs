@@ -7,6 +7,7 @@ mod submitted;
 use crate::chain::Chain;
 use crate::observe::{Observer, block_info, header_info};
 use roko_execution::{Receipt, Status as Executed};
+use roko_peers::HandshakeCounters;
 use roko_pipeline::clock::Received;
 use roko_pipeline::inject::InjectError;
 use roko_pipeline::metrics::StageMetrics;
@@ -52,6 +53,8 @@ pub struct DataPlaneView {
     pub mempool_capacity: u32,
     /// Poll threads' core of each stage; `None` where the scheduler chooses.
     pub cores: Vec<(&'static str, Option<u32>)>,
+    /// Counters of handshakes.
+    pub handshakes: Arc<HandshakeCounters>,
 }
 
 /// One node, as its services see it.
@@ -105,6 +108,12 @@ impl<S: Storage> NodeHandle<S> {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         self.reader.snapshot()
+    }
+
+    /// The store's read side.
+    #[must_use]
+    pub fn reader(&self) -> &Reader<S> {
+        &self.reader
     }
 
     /// A stage's counter.
@@ -359,7 +368,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         self.observer.progress(|progress| MetricsSnapshot {
             node: self.observer.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            peer_count: Some(self.chain.set.len() as u64 - u64::from(self.own_index.is_some())),
+            peer_count: Some(self.data_plane.handshakes.sessions.load(Ordering::Relaxed)),
             messages: self.messages(),
             bytes_received: self.stage_counter("rx", "bytes"),
             bytes_sent: self.stage_counter("tx", "bytes"),

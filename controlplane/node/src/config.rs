@@ -15,15 +15,18 @@ mod value;
 pub use example::example;
 pub use reader::ConfigProblem;
 pub use table::{
-    Client, ClockSection, FilterSection, MempoolSection, MetricsSection, Neighbor, NetworkSection,
-    NodeSection, PortSection, RpcSection, SandboxSection, StorageSection, TuningSection,
+    Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection, Neighbor,
+    NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, StorageSection,
+    TuningSection,
 };
 pub use value::{NodeKind, PciOrVirtual, PortKind};
 
-use core::net::IpAddr;
+use crate::handshake::HandshakeOptions;
+use core::net::{IpAddr, SocketAddr};
 use reader::Document;
-use roko_peers::ClientEntry;
 use roko_peers::membership::derived_mac;
+use roko_peers::{ClientEntry, HandshakeLimits, Membership, Peer, PhaseTimes, Role};
+use roko_pipeline::peer::KeyLimits;
 use roko_wire::genesis::Endpoint;
 use roko_wire::net::Mac;
 use std::path::{Path, PathBuf};
@@ -41,6 +44,10 @@ pub struct NodeConfig {
     pub neighbors: Vec<Neighbor>,
     /// `[[client]]`
     pub clients: Vec<Client>,
+    /// `[handshake]`
+    pub handshake: HandshakeSection,
+    /// `[[peer]]`
+    pub peers: Vec<PeerAddress>,
     /// `[tuning]`
     pub tuning: TuningSection,
     /// `[mempool]`
@@ -94,6 +101,8 @@ impl NodeConfig {
         let network = document.section("network", NetworkSection::read);
         let neighbors = document.list("neighbor", Neighbor::read);
         let clients = document.list("client", Client::read);
+        let handshake = document.section("handshake", HandshakeSection::read);
+        let peers = document.list("peer", PeerAddress::read);
         let tuning = document.section("tuning", TuningSection::read);
         let mempool = document.section("mempool", MempoolSection::read);
         let storage = document.section("storage", StorageSection::read);
@@ -108,6 +117,8 @@ impl NodeConfig {
             network: network?,
             neighbors,
             clients,
+            handshake: handshake?,
+            peers,
             tuning: tuning?,
             mempool: mempool?,
             storage: storage?,
@@ -149,6 +160,45 @@ impl NodeConfig {
             endpoint: Endpoint { ip: client.ip, port: client.port },
         };
         self.clients.iter().map(entry).collect()
+    }
+
+    /// Where each member listens for handshakes, by slot: validators only.
+    #[must_use]
+    pub fn handshake_addresses(&self, members: &Membership) -> Vec<Option<SocketAddr>> {
+        let address = |peer: &Peer| {
+            let configured = self.peers.iter().find(|one| one.index == peer.index);
+            let at = &peer.endpoint;
+            let derived = at.port.checked_add(1).map(|port| SocketAddr::new(at.ip, port));
+            match peer.role {
+                Role::Validator(_) => configured.map(|one| one.handshake).or(derived),
+                Role::Client => None,
+            }
+        };
+        members.peers().iter().map(address).collect()
+    }
+
+    /// Settings of handshakes and key phases.
+    #[must_use]
+    pub fn handshake_options(&self) -> HandshakeOptions {
+        let section = &self.handshake;
+        let per_second = section.per_address_per_second;
+        HandshakeOptions {
+            limits: HandshakeLimits {
+                half_open_max: section.half_open_max as usize,
+                half_open_per_address_max: section.half_open_per_address_max as usize,
+                per_address_per_second: per_second,
+                per_address_burst: per_second.max(HandshakeLimits::default().per_address_burst),
+                time_ms_max: section.time_ms_max.into(),
+                ..HandshakeLimits::default()
+            },
+            times: PhaseTimes {
+                rekey_ms: u64::from(section.rekey_s) * 1_000,
+                grace_ms: section.grace_ms.into(),
+                session_ms: u64::from(section.session_s) * 1_000,
+            },
+            key_limits: KeyLimits { frames: section.rekey_frames.into(), ..KeyLimits::default() },
+            key_log: None,
+        }
     }
 
     /// The text of the tuning profile.

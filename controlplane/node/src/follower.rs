@@ -14,6 +14,7 @@ use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::Journal;
 use crate::workers::store::Store;
 use crossbeam::channel::{Receiver, bounded};
+use roko_peers::HandshakeCounters;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::inject::InjectError;
 use roko_pipeline::spread::SpreadBlock;
@@ -56,6 +57,8 @@ pub struct FollowerParts<'a, S: Storage> {
     pub placement: &'a Placement,
     /// Settings.
     pub options: NodeOptions,
+    /// Counters of its handshakes.
+    pub handshakes: Arc<HandshakeCounters>,
 }
 
 /// A full node that is ready to run.
@@ -104,7 +107,7 @@ impl FollowerLoop {
 /// # Errors
 /// When the disk cannot be opened or read, or a thread cannot be started.
 pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>, StartError> {
-    let FollowerParts { chain, storage, data_dir, clock, placement, options } = parts;
+    let FollowerParts { chain, storage, data_dir, clock, placement, options, handshakes } = parts;
     let disk = Disk::open(&chain, &storage, &options)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let waker = Arc::new(Waker::default());
@@ -114,6 +117,7 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         port_kind: "none",
         mempool_capacity: 0,
         cores: Vec::new(),
+        handshakes,
     };
     let reader = disk.store.reader();
     let handle = NodeHandle::new(

@@ -15,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod devnet;
 pub mod follower;
+pub mod handshake;
 pub mod observe;
 pub mod replay;
 pub mod replica;

@@ -55,6 +55,9 @@ use WhenFull::{Backpressure, Drop, Never, Refuse};
 pub const RINGS: &[RingRow] = &[
     row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
     row("filter_decode", "ingress", "filter > decode", "datagrams for this node", Backpressure),
+    row("handshake_filter", "", "handshake > filter", "new addresses of peers", Refuse),
+    row("handshake_decode", "", "handshake > decode", "keys that open, keys to forget", Refuse),
+    row("decode_open_retired", "", "decode > open", "keys to forget", Backpressure),
     row("decode_open", "ingress", "decode > open", "sealed frames of known sessions", Backpressure),
     row("open_decode", "", "open > decode", "sessions of which a frame verified", Drop),
     row("open_verify", "to_verify", "open > verify", "transactions", Drop),
@@ -72,6 +75,8 @@ pub const RINGS: &[RingRow] = &[
     row("control_spread", "spread_commands", "control > spread", "messages", Backpressure),
     row("control_spread_blocks", "spread_blocks", "control > spread", "bodies", Backpressure),
     row("spread_control", "spread_blocks", "spread > control", "bodies that are sent", Never),
+    row("handshake_spread", "", "handshake > spread", "ways to peers, with the keys that seal", Refuse),
+    row("spread_handshake", "", "spread > handshake", "keys that are worn", Refuse),
     row("spread_tx_consensus", "to_tx", "spread > tx", "sealed consensus frames", Backpressure),
     row("spread_tx_block", "to_tx", "spread > tx", "sealed chunks", Backpressure),
     row("spread_tx_relay", "to_tx", "spread > tx", "sealed stamp batches", Drop),

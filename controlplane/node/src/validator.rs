@@ -3,9 +3,10 @@
 
 use crate::abstain::Abstention;
 use crate::api::{DataPlaneView, NodeHandle};
-use crate::catchup::ToControl;
+use crate::catchup::{self, Catchup, CatchupParts, Settings, ToControl};
 use crate::chain::{Chain, Own};
 use crate::control::{ControlInput, ControlLoop};
+use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use crate::observe::Observer;
 use crate::replica::{Parts, Replica, Started};
 use crate::ring_plane::{PlaneRings, RingPlane};
@@ -16,33 +17,27 @@ use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
 use crossbeam::channel::{Sender, bounded};
 use roko_consensus::SecretKey;
-use roko_peers::{BootStamp, KeyDeriver, Membership, NodeIdentity, SessionId};
+use roko_peers::{Membership, NodeIdentity, Sessions};
+use roko_pipeline::assembly::SessionEnds;
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
+use roko_pipeline::keys::{InstalledKeys, KeyCommand};
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::order::OrderConfig;
-use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
-use roko_pipeline::session::AeadKeys;
 use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
-use roko_ring::spsc::Gauge;
+use roko_ring::spsc::{Gauge, Producer};
 use roko_state::file::{FileStorage, WritePath};
 use roko_state::storage::Storage;
 use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
-use roko_wire::net::Addresses;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The transmit core and key phase of a node's sessions: one transmit core, the first phase.
-const CORE: u8 = 0;
-const KEY_PHASE: u8 = 0;
 
 /// Settings of a node that are not its chain's.
 #[derive(Clone, Debug)]
@@ -65,6 +60,8 @@ pub struct NodeOptions {
     pub known_frames_per_second: u32,
     /// Transactions that can be looked up by id.
     pub indexed_transactions_max: usize,
+    /// Handshakes and key phases.
+    pub handshake: HandshakeOptions,
 }
 
 impl Default for NodeOptions {
@@ -79,6 +76,7 @@ impl Default for NodeOptions {
             stranger_frames_per_second: 1_000,
             known_frames_per_second: 500_000,
             indexed_transactions_max: 1 << 22,
+            handshake: HandshakeOptions::default(),
         }
     }
 }
@@ -136,6 +134,8 @@ pub struct ValidatorParts<'a, P: Port, S: Storage> {
     pub placement: &'a Placement,
     /// Settings.
     pub options: NodeOptions,
+    /// What its handshakes need.
+    pub handshake: HandshakeParts,
 }
 
 /// A node that is ready to run.
@@ -148,8 +148,10 @@ pub struct Ready<B, S: Storage> {
     pub handle: Arc<NodeHandle<S>>,
     /// What opening the store found.
     pub open_report: OpenReport,
-    /// Where the catch-up reaches its control thread.
-    pub catchup: CatchupEnds,
+    /// What brings it back when it is behind, and answers others; it ends when this is dropped.
+    pub catchup: Catchup,
+    /// Its sessions with peers; they end when this is dropped.
+    pub sessions: Sessions,
 }
 
 /// How fetched blocks get to a control thread.
@@ -158,66 +160,6 @@ pub struct CatchupEnds {
     pub control: Sender<ToControl>,
     /// Wakes it.
     pub waker: Arc<Waker>,
-}
-
-/// Derives keys on the poll thread.
-struct Keys(Arc<KeyDeriver>);
-
-impl KeySource for Keys {
-    fn admit(&mut self, session: u64) -> Option<Admission> {
-        let session = SessionId(session);
-        let admitted = self.0.admit(session)?;
-        let keys = self.0.receiving(admitted.slot, session, CORE, KEY_PHASE)?;
-        Some(Admission {
-            peer: PeerIndex(admitted.slot as u16),
-            role: role(admitted.role),
-            generation: admitted.boot.milliseconds(),
-            keys: AeadKeys { key: keys.key, iv: keys.iv },
-        })
-    }
-}
-
-fn role(role: roko_peers::Role) -> Role {
-    match role {
-        roko_peers::Role::Validator(index) => Role::Validator(index),
-        roko_peers::Role::Client => Role::Client,
-    }
-}
-
-/// The links from the peer in `own_slot` to all others.
-#[must_use]
-pub fn links(
-    members: &Membership,
-    keys: &KeyDeriver,
-    own_slot: usize,
-    session: SessionId,
-) -> Vec<(PeerIndex, Role, PeerLink)> {
-    let own = members.peers()[own_slot].endpoint;
-    let to = |(slot, peer): (usize, &roko_peers::Peer)| {
-        let derived = keys.sending(slot, session, CORE, KEY_PHASE)?;
-        let link = PeerLink {
-            addresses: Addresses {
-                source_mac: own.mac,
-                destination_mac: peer.endpoint.mac,
-                source_ip: own.ip,
-                destination_ip: peer.endpoint.ip,
-                source_port: own.port,
-                destination_port: peer.endpoint.port,
-            },
-            session: session.0,
-            core: CORE,
-            key_phase: KEY_PHASE,
-            keys: AeadKeys { key: derived.key, iv: derived.iv },
-        };
-        Some((PeerIndex(slot as u16), role(peer.role), link))
-    };
-    members.peers().iter().enumerate().filter(|(slot, _)| *slot != own_slot).filter_map(to).collect()
-}
-
-/// Milliseconds since 1970 by the host's clock.
-#[must_use]
-pub fn host_millis() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn seed() -> u64 {
@@ -325,11 +267,18 @@ where
         clock,
         placement,
         options,
+        handshake,
     } = parts;
     let config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
-    let Wired { mut stages, control, mempool_capacity } =
-        wire(config, port, &identity, members, data_dir, &chain, &clock)?;
+    let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
+    control.gauges.push(("handshake_decode", keys.depth_gauge()));
+    let rings = sink_rings(keys, control.sessions);
+    let node_key = *identity.signing_key();
+    let member = (Arc::new(identity), Arc::new(members.clone()));
+    let boot_file = data_dir.join("boot");
+    let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
+    let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let waker = add_wake_stage(&mut stages, &control.gauges);
     let order_metrics = metrics_of(&control.metrics, "order")?;
@@ -339,6 +288,7 @@ where
         port_kind: control.port_kind,
         mempool_capacity,
         cores: placement.cores(),
+        handshakes: sessions.counters(),
     };
     let mut injector = control.injector;
     let inject = Box::new(move |wire: &[u8], received| injector.submit(wire, received));
@@ -361,13 +311,12 @@ where
         builder: control.builder,
     };
     let (bls, drain_limits) = (bls_context(&chain, bls_key, index), drain_limits(&chain));
-    let pin_storage = || placement.pin_storage();
     let parts = Parts {
         chain,
-        own: Some(Own { index, node_key: *identity.signing_key() }),
+        own: Some(Own { index, node_key }),
         bls: BlsWorker::spawn(bls, Arc::clone(&waker), placement.pin_bls())?,
-        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), pin_storage())?,
-        store: Store::spawn(disk.store, pin_storage())?,
+        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), placement.pin_storage())?,
+        store: Store::spawn(disk.store, placement.pin_storage())?,
         reader: Box::new(reader),
         abstains: Abstention::load(data_dir)?,
         plane: RingPlane::new(rings, drain_limits),
@@ -382,41 +331,44 @@ where
         order_metrics,
         catchup: catchup_in,
     };
-    let catchup = CatchupEnds { control: catchup, waker: Arc::clone(&waker) };
+    let catchup = CatchupParts {
+        tls: Arc::clone(sessions.tls()),
+        addresses,
+        chain: Arc::clone(&handle.chain),
+        reader: handle.reader().clone(),
+        ends: CatchupEnds { control: catchup, waker: Arc::clone(&waker) },
+        observer: Arc::clone(&observer),
+        settings: Settings::VALIDATOR,
+    };
+    let catchup = catchup::link::start(catchup, &runtime);
     let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
-    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, catchup })
+    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, catchup, sessions })
+}
+
+fn sink_rings(keys: Producer<KeyCommand>, ends: SessionEnds) -> SinkRings {
+    SinkRings { keys: Some(keys), known: Some(ends.known), links: ends.links, worn: ends.worn }
 }
 
 /// Stages in packet order, by name.
 type Stages = Vec<(&'static str, Box<dyn Stage>)>;
 
-/// A data plane that is wired, and how many transactions its pool holds.
+/// A data plane that is wired, the ring that its keys come by, and how many transactions its pool holds.
 struct Wired<P: Port> {
     stages: Stages,
     control: ControlEnds<P>,
+    keys: Producer<KeyCommand>,
     mempool_capacity: u32,
 }
 
-/// Opens this start's sessions with all peers and wires the stages.
-fn wire<P: Port>(
-    mut config: DataPlaneConfig,
-    port: P,
-    identity: &NodeIdentity,
-    members: &Membership,
-    data_dir: &Path,
-    chain: &Chain,
-    clock: &NodeClock,
-) -> Result<Wired<P>, StartError>
+/// Wires the stages; sessions come with the handshakes.
+fn wire<P: Port>(config: DataPlaneConfig, port: P, clock: &NodeClock) -> Result<Wired<P>, StartError>
 where
     P::Pool: Sync,
 {
-    let keys = Arc::new(KeyDeriver::new(identity, members, &chain.genesis_hash)?);
-    let boot = BootStamp::next(&data_dir.join("boot"), host_millis())?;
-    let session = SessionId::new(keys.own_index(), boot);
-    config.links = links(members, &keys, members.slot_of_key(&identity.node_key())?, session);
     let mempool_capacity = config.order.mempool.txs_max() as u32;
-    let plane = assemble(port, config, Box::new(Keys(keys)), clock.page())?;
-    Ok(Wired { stages: plane.stages, control: plane.control, mempool_capacity })
+    let (keys, installed) = InstalledKeys::new(config.peers_max);
+    let plane = assemble(port, config, Box::new(installed), clock.page())?;
+    Ok(Wired { stages: plane.stages, control: plane.control, keys, mempool_capacity })
 }
 
 /// Adds the stage that wakes the control thread when the data plane has something for it.

@@ -160,7 +160,7 @@ fn catch_up(
     observer.start_at(&started.outcome);
     let (control, asked) = bounded(1);
     let peers = Peers { conducts: conducts.to_vec(), store: store.reader() };
-    let settings = Settings { lag_min: 0, poll: Duration::from_millis(20) };
+    let settings = Settings { poll: Duration::from_millis(20), ..Settings::FOLLOWER };
     let waker = Arc::new(Waker::default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

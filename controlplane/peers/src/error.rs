@@ -43,7 +43,22 @@ pub enum PeersError {
     /// The stamps are used up.
     #[error("boot stamps are used up at {0}: check the host's clock and register a new node key")]
     StampsExhausted(u64),
-    /// A public key with which no secret can be shared.
+    /// A certificate cannot be made.
+    #[error("this node's certificate cannot be made: {what}")]
+    Certificate {
+        /// Why.
+        what: String,
+    },
+    /// Handshakes cannot begin.
+    #[error("handshakes cannot begin: {source}")]
+    Runtime {
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A public key whose signatures anyone can make.
     #[error("the node key {key} is no usable ed25519 key: {what}")]
     BadKey {
         /// The key, hexadecimal.

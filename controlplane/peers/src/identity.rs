@@ -1,32 +1,31 @@
-//! This node's key: ed25519 for stamps and proposals, and its X25519 form for session keys.
-//!
-//! The X25519 secret is the clamped lower half of SHA-512 of the ed25519 seed (RFC 8032, 5.1.5), so the X25519 public
-//! key is the Montgomery form of the ed25519 public key (RFC 7748, 4.1): peers need to know one key only.
+//! This node's key: ed25519, for stamps, proposals and the certificate of handshakes.
 
 use crate::error::PeersError;
 use crate::file;
-use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_zebra::{SigningKey, VerificationKey};
 use roko_wire::genesis::NodeKey;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha512};
 use std::path::Path;
-use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
 /// The algorithm that a key file names.
 const ALGORITHM: &str = "ed25519";
 
-/// A node's secret key. The X25519 secret is wiped when it is dropped, and so is the seed.
+/// A node's secret key. It is wiped when it is dropped, and so is the seed.
 pub struct NodeIdentity {
     seed: Zeroizing<[u8; 32]>,
     signing: SigningKey,
-    exchange: StaticSecret,
 }
 
 impl Drop for NodeIdentity {
     fn drop(&mut self) {
         self.signing.zeroize();
+    }
+}
+
+impl std::fmt::Debug for NodeIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeIdentity").field("node_key", &self.node_key()).finish_non_exhaustive()
     }
 }
 
@@ -51,15 +50,7 @@ impl NodeIdentity {
     /// The identity of a seed, which the caller draws from a secure source.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> NodeIdentity {
-        let mut hash = Sha512::digest(seed);
-        let mut half = Zeroizing::new([0; 32]);
-        half.copy_from_slice(&hash[..32]);
-        hash.as_mut_slice().zeroize();
-        NodeIdentity {
-            seed: Zeroizing::new(*seed),
-            signing: SigningKey::from(*seed),
-            exchange: StaticSecret::from(*half),
-        }
+        NodeIdentity { seed: Zeroizing::new(*seed), signing: SigningKey::from(*seed) }
     }
 
     /// Reads a key file. One that others may read is refused.
@@ -107,30 +98,6 @@ impl NodeIdentity {
     pub fn signing_key(&self) -> &SigningKey {
         &self.signing
     }
-
-    /// The secret shared with the holder of `peer`'s key.
-    pub(crate) fn shared_secret(&self, peer: &NodeKey) -> Result<Zeroizing<[u8; 32]>, PeersError> {
-        let shared = self.exchange.diffie_hellman(&exchange_key(peer)?);
-        if !shared.was_contributory() {
-            return Err(bad_key(peer, "the shared secret is the identity"));
-        }
-        Ok(Zeroizing::new(shared.to_bytes()))
-    }
-}
-
-fn bad_key(key: &NodeKey, what: &'static str) -> PeersError {
-    PeersError::BadKey { key: hex::encode(key.0), what }
-}
-
-/// The X25519 form of a node key. A point of small order is refused: with it anyone knows the shared secret.
-fn exchange_key(key: &NodeKey) -> Result<PublicKey, PeersError> {
-    let point = CompressedEdwardsY(key.0)
-        .decompress()
-        .ok_or_else(|| bad_key(key, "it is not a point of the curve"))?;
-    if point.is_small_order() {
-        return Err(bad_key(key, "it is a point of small order"));
-    }
-    Ok(PublicKey::from(point.to_montgomery().to_bytes()))
 }
 
 #[cfg(test)]
@@ -138,43 +105,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-
-    fn bytes(text: &str) -> [u8; 32] {
-        hex::decode(text).unwrap().try_into().unwrap()
-    }
-
-    #[test]
-    fn the_conversion_is_libsodiums() {
-        // The vector of libsodium's test/default/ed25519_convert.c.
-        let seed = bytes("421151a459faeade3d247115f94aedae42318124095afabe4d1451a559faedee");
-        let identity = NodeIdentity::from_seed(&seed);
-        let public = PublicKey::from(&identity.exchange);
-        let want = bytes("f1814f0e8ff1043d8a44d25babff3cedcae6c22c3edaa48f857ae70de2baae50");
-        assert_eq!(public.to_bytes(), want);
-        assert_eq!(exchange_key(&identity.node_key()).unwrap().to_bytes(), want);
-    }
-
-    #[test]
-    fn both_sides_share_one_secret() {
-        let (a, b) = (NodeIdentity::from_seed(&[1; 32]), NodeIdentity::from_seed(&[2; 32]));
-        let ab = a.shared_secret(&b.node_key()).unwrap();
-        assert_eq!(*ab, *b.shared_secret(&a.node_key()).unwrap());
-        assert_ne!(*ab, *a.shared_secret(&a.node_key()).unwrap());
-    }
-
-    #[test]
-    fn points_of_small_order_and_no_points_are_refused() {
-        let identity = NodeIdentity::from_seed(&[1; 32]);
-        let small = curve25519_dalek::constants::EIGHT_TORSION;
-        for point in small {
-            let key = NodeKey(point.compress().to_bytes());
-            let refusal = identity.shared_secret(&key).unwrap_err().to_string();
-            assert!(refusal.contains("small order"), "{refusal}");
-        }
-        let not_a_point = NodeKey([2; 32]);
-        assert!(CompressedEdwardsY(not_a_point.0).decompress().is_none());
-        assert!(identity.shared_secret(&not_a_point).unwrap_err().to_string().contains("not a point"));
-    }
 
     #[test]
     fn a_key_file_reads_back_is_private_and_is_never_overwritten() {

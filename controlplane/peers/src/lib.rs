@@ -1,29 +1,28 @@
-//! Membership, node keys and session keys.
+//! Membership, node keys, handshakes and the keys that seal frames.
 //!
-//! It says who the peers are ([`membership`]), holds this node's key ([`identity`]) and derives from both the keys that seal
-//! frames ([`session`]). The data plane gets the results: addresses, and one AEAD key for each direction, session, core
-//! and key phase.
-//!
-//! # What this key exchange lacks
-//!
-//! It has no handshake: both ends derive a session's keys from their long-lived node keys and the session id in the
-//! frame. That authenticates both ends and never uses a key twice, and it has two gaps that a handshake with fresh keys
-//! on both sides closes:
-//!
-//! - **No forward secrecy.** Whoever learns a node's key later can open what was recorded before.
-//! - **Replay after a restart of the receiver.** A receiver that restarts forgets a session's replay window, so recorded
-//!   frames of a peer's *current* session pass once more, until the peer's own restart. Frames of sessions older than
-//!   the newest that was accepted are refused. What frames carry is built to be received twice: transactions and votes
-//!   are recognised by their hash, chunks by their place.
+//! It says who the peers are ([`membership`]), holds this node's key ([`identity`]), opens authenticated streams to other
+//! members ([`tls`]) and derives from them the keys that seal frames ([`session`]). The data plane gets the results:
+//! addresses, and one AEAD key for each direction, session, core and key phase.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 mod error;
 mod file;
+pub mod hello;
 pub mod identity;
+pub mod limits;
+pub mod link;
 pub mod membership;
+pub mod refusal;
 pub mod session;
+pub mod tls;
 
 pub use error::PeersError;
+pub use hello::ChainFacts;
 pub use identity::NodeIdentity;
+pub use limits::HandshakeLimits;
+pub use link::{KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
 pub use membership::{ClientEntry, Membership, Peer, PeerEndpoint, Role};
-pub use session::{Admitted, BootStamp, FrameKeys, KeyDeriver, SessionId};
+pub use refusal::{HandshakeCounters, HandshakeError, Refusal};
+pub use session::{BootStamp, FrameKeys, SessionId};
+pub use tls::{Alpn, PeerIdentity, PeerStream, TlsConfig, TlsEndpoint};

@@ -5,6 +5,7 @@
 
 use crate::error::PeersError;
 use core::net::IpAddr;
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use roko_wire::ValidatorIndex;
 use roko_wire::genesis::{Endpoint, Genesis, NodeKey};
 use roko_wire::net::Mac;
@@ -101,6 +102,7 @@ impl Membership {
     }
 
     fn add(&mut self, peer: Peer) -> Result<(), PeersError> {
+        check_key(&peer.node_key)?;
         let reach = |peer: &Peer| (peer.endpoint.ip, peer.endpoint.port);
         for other in &self.peers {
             let same = [
@@ -150,6 +152,14 @@ pub fn derived_mac(ip: &IpAddr) -> Mac {
         }
     };
     Mac([0x02, 0, a, b, c, d])
+}
+
+/// Refuses a key for which anyone can make signatures (a point of small order), and what is no key.
+fn check_key(key: &NodeKey) -> Result<(), PeersError> {
+    let bad = |what| PeersError::BadKey { key: hex::encode(key.0), what };
+    let point =
+        CompressedEdwardsY(key.0).decompress().ok_or_else(|| bad("it is not a point of the curve"))?;
+    if point.is_small_order() { Err(bad("it is a point of small order")) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -207,6 +217,16 @@ pub(crate) mod tests {
         assert_eq!(members.slot_of_key(&NodeIdentity::from_seed(&[51; 32]).node_key()).unwrap(), 4);
         let stranger = NodeIdentity::from_seed(&[99; 32]).node_key();
         assert!(matches!(members.slot_of_key(&stranger), Err(PeersError::NotMember { .. })));
+    }
+
+    #[test]
+    fn points_of_small_order_and_no_points_are_refused() {
+        let with = |key| membership(2, &[ClientEntry { node_key: NodeKey(key), ..client(0x8000, 50) }]);
+        for point in curve25519_dalek::constants::EIGHT_TORSION {
+            let refusal = with(point.compress().to_bytes()).unwrap_err().to_string();
+            assert!(refusal.contains("small order"), "{refusal}");
+        }
+        assert!(with([2; 32]).unwrap_err().to_string().contains("not a point"));
     }
 
     #[test]

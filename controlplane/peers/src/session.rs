@@ -1,27 +1,26 @@
-//! Session ids and the keys that seal frames.
+//! Session ids, and the keys that seal frames.
 //!
 //! ```text
-//! secret = X25519(own node key, peer's node key)
-//! keys   = HKDF-SHA256(salt = genesis hash, ikm = secret,
-//!                      info = "roko/frame/1" | sender u16 | receiver u16 | session u64 | core u8 | phase u8) -> key 32 | iv 12
+//! secret(0)     = TLS-Exporter("EXPORTER-roko-frame/1", sender u16 | receiver u16 | session u64 | core u8, 32)   (RFC 8446, 7.5)
+//! keys(phase)   = HKDF-Expand(secret(phase), "roko/frame/1 keys", 44) -> key 32 | iv 12                          (RFC 5869, SHA-256)
+//! secret(n + 1) = HKDF-Expand(secret(n), "roko/frame/1 next", 32)
 //! ```
-//! Integers are little-endian. A session belongs to its *sender*: its id is the sender's index and the sender's boot
-//! stamp, which never repeats, so no restart uses a key twice. The crate's first page says what this exchange lacks.
+//! Integers are little-endian. A session belongs to its *sender*: its id is the sender's index and a stamp that grows with
+//! every handshake and every start. The secrets are fresh with every handshake (X25519MLKEM768), so who learns a node's
+//! key later opens nothing that was recorded; and a secret is wiped when the next one is made, so who takes a node now
+//! opens nothing of earlier phases. What follows from a taken secret ends with the next handshake.
 
 use crate::error::PeersError;
 use crate::file;
-use crate::identity::NodeIdentity;
-use crate::membership::{Membership, Role};
 use hkdf::Hkdf;
-use roko_wire::Hash32;
 use sha2::Sha256;
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-const INFO_DOMAIN: &[u8; 12] = b"roko/frame/1";
-const INFO_BYTES: usize = INFO_DOMAIN.len() + 2 + 2 + 8 + 1 + 1;
+/// The exporter's label.
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-roko-frame/1";
+const KEYS_INFO: &[u8] = b"roko/frame/1 keys";
+const NEXT_INFO: &[u8] = b"roko/frame/1 next";
 const BOOT_STAMP_BITS: u32 = 48;
 const BOOT_STAMP_MAX: u64 = (1 << BOOT_STAMP_BITS) - 1;
 
@@ -93,124 +92,85 @@ pub struct FrameKeys {
     pub iv: [u8; 12],
 }
 
-/// A session of a known peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// The peer's slot in the membership.
-    pub slot: usize,
-    /// What the peer is.
-    pub role: Role,
-    /// Orders the peer's sessions.
-    pub boot: BootStamp,
+/// The exporter's context: which direction of which session on which transmit core.
+#[must_use]
+pub fn exporter_context(sender: u16, receiver: u16, session: SessionId, core: u8) -> [u8; 13] {
+    let mut context = [0; 13];
+    context[..2].copy_from_slice(&sender.to_le_bytes());
+    context[2..4].copy_from_slice(&receiver.to_le_bytes());
+    context[4..12].copy_from_slice(&session.0.to_le_bytes());
+    context[12] = core;
+    context
 }
 
-struct Link {
-    index: u16,
-    role: Role,
-    /// HKDF's extracted key; `None` for this node itself.
-    extracted: Option<Zeroizing<[u8; 32]>>,
-    /// Boot stamp of the newest session of which a frame has verified.
-    accepted: AtomicU64,
-}
-
-/// Derives frame keys. Shared by threads; after construction it neither allocates nor blocks.
-pub struct KeyDeriver {
-    own_index: u16,
-    links: Vec<Link>,
-    slots: HashMap<u16, usize>,
-}
-
-impl KeyDeriver {
-    /// The deriver of a member. Every peer's shared secret is computed here, once.
-    pub fn new(
-        identity: &NodeIdentity,
-        members: &Membership,
-        genesis_hash: &Hash32,
-    ) -> Result<KeyDeriver, PeersError> {
-        let own_slot = members.slot_of_key(&identity.node_key())?;
-        let mut links = Vec::with_capacity(members.peers().len());
-        for (slot, peer) in members.peers().iter().enumerate() {
-            let extracted = if slot == own_slot {
-                None
-            } else {
-                let secret = identity.shared_secret(&peer.node_key)?;
-                let (mut output, _) = Hkdf::<Sha256>::extract(Some(&genesis_hash.0), &*secret);
-                let mut extracted = Zeroizing::new([0; 32]);
-                extracted.copy_from_slice(&output);
-                output.as_mut_slice().zeroize();
-                Some(extracted)
-            };
-            let accepted = AtomicU64::new(0);
-            links.push(Link { index: peer.index, role: peer.role, extracted, accepted });
-        }
-        let slots = links.iter().enumerate().map(|(slot, link)| (link.index, slot)).collect();
-        Ok(KeyDeriver { own_index: members.peers()[own_slot].index, links, slots })
-    }
-
-    /// This node's index.
-    #[must_use]
-    pub fn own_index(&self) -> u16 {
-        self.own_index
-    }
-
-    /// The peer of a session, if it is a known one's and not older than its newest accepted session. Anyone may have
-    /// forged the id: nothing is remembered until [`KeyDeriver::accept`].
-    #[must_use]
-    pub fn admit(&self, session: SessionId) -> Option<Admitted> {
-        let slot = *self.slots.get(&session.sender_index())?;
-        let link = self.links.get(slot).filter(|link| link.extracted.is_some())?;
-        let newest = link.accepted.load(Ordering::Relaxed);
-        (session.boot().0 >= newest).then_some(Admitted { slot, role: link.role, boot: session.boot() })
-    }
-
-    /// Records that a frame of `session` has verified: the peer's older sessions are over.
-    pub fn accept(&self, session: SessionId) {
-        if let Some(slot) = self.slots.get(&session.sender_index()) {
-            self.links[*slot].accepted.fetch_max(session.boot().0, Ordering::Relaxed);
-        }
-    }
-
-    /// Keys of frames from the peer in `slot` to this node. `None` when that is this node or nobody, or the session is
-    /// another's.
-    #[must_use]
-    pub fn receiving(&self, slot: usize, session: SessionId, core: u8, phase: u8) -> Option<FrameKeys> {
-        let link = self.links.get(slot).filter(|link| link.index == session.sender_index())?;
-        derive(link, link.index, self.own_index, session, core, phase)
-    }
-
-    /// Keys of frames from this node to the peer in `slot`. `None` when that is this node or nobody, or the session is
-    /// not this node's.
-    #[must_use]
-    pub fn sending(&self, slot: usize, session: SessionId, core: u8, phase: u8) -> Option<FrameKeys> {
-        let link = self.links.get(slot).filter(|_| session.sender_index() == self.own_index)?;
-        derive(link, self.own_index, link.index, session, core, phase)
-    }
-}
-
-fn derive(
-    link: &Link,
-    sender: u16,
-    receiver: u16,
-    session: SessionId,
-    core: u8,
+/// The secrets of one direction of one session on one core, phase by phase. Only the present one is kept.
+pub struct KeyChain {
+    secret: Zeroizing<[u8; 32]>,
     phase: u8,
-) -> Option<FrameKeys> {
-    let extracted = link.extracted.as_ref()?;
-    let mut info = [0; INFO_BYTES];
-    info[..12].copy_from_slice(INFO_DOMAIN);
-    info[12..14].copy_from_slice(&sender.to_le_bytes());
-    info[14..16].copy_from_slice(&receiver.to_le_bytes());
-    info[16..24].copy_from_slice(&session.0.to_le_bytes());
-    info[24..].copy_from_slice(&[core, phase]);
-    let mut output = Zeroizing::new([0; 44]);
-    Hkdf::<Sha256>::from_prk(extracted.as_slice())
-        .expect("the extracted key has the hash's length")
-        .expand(&info, output.as_mut_slice())
+}
+
+impl KeyChain {
+    /// The chain that begins with an exported secret.
+    #[must_use]
+    pub fn new(secret: Zeroizing<[u8; 32]>) -> KeyChain {
+        KeyChain { secret, phase: 0 }
+    }
+
+    /// The phase whose keys [`KeyChain::keys`] gives.
+    #[must_use]
+    pub const fn phase(&self) -> u8 {
+        self.phase
+    }
+
+    /// This phase's keys.
+    #[must_use]
+    pub fn keys(&self) -> FrameKeys {
+        let mut output = Zeroizing::new([0; 44]);
+        expand(&self.secret, KEYS_INFO, output.as_mut_slice());
+        let mut keys = FrameKeys { key: [0; 32], iv: [0; 12] };
+        keys.key.copy_from_slice(&output[..32]);
+        keys.iv.copy_from_slice(&output[32..]);
+        keys
+    }
+
+    /// The next phase's chain; this one's secret is wiped. `None` after phase 255: a new handshake is due long before.
+    #[must_use]
+    pub fn next(self) -> Option<KeyChain> {
+        let phase = self.phase.checked_add(1)?;
+        let mut secret = Zeroizing::new([0; 32]);
+        expand(&self.secret, NEXT_INFO, secret.as_mut_slice());
+        Some(KeyChain { secret, phase })
+    }
+}
+
+fn expand(secret: &[u8; 32], info: &[u8], output: &mut [u8]) {
+    Hkdf::<Sha256>::from_prk(secret)
+        .expect("the secret has the hash's length")
+        .expand(info, output)
         .expect("44 bytes are below HKDF's limit of 255 hashes");
-    let mut keys = FrameKeys { key: [0; 32], iv: [0; 12] };
-    keys.key.copy_from_slice(&output[..32]);
-    keys.iv.copy_from_slice(&output[32..]);
-    Some(keys)
+}
+
+/// Names this node's sessions: each gets a stamp above all before it, this start's and earlier ones'.
+#[derive(Debug)]
+pub struct SessionNames {
+    index: u16,
+    next: u64,
+}
+
+impl SessionNames {
+    /// Names of the member with this index since its start at `boot`.
+    #[must_use]
+    pub const fn new(index: u16, boot: BootStamp) -> SessionNames {
+        SessionNames { index, next: boot.0 }
+    }
+
+    /// The next session's id. The stamps of one start run ahead of the clock only when handshakes come faster than one a
+    /// millisecond; the next start's stamp is above all the same, as nobody keeps sessions of before.
+    pub fn next_id(&mut self) -> SessionId {
+        let id = SessionId::new(self.index, BootStamp(self.next & BOOT_STAMP_MAX));
+        self.next += 1;
+        id
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | rx to filter | rx drops and counts |
 //! | filter to decode, decode to open | backpressure |
+//! | handshakes to filter, decode, spread (addresses, keys, links) | the handshake tries again |
+//! | decode to open (retired keys) | decode retires the rest later |
+//! | spread to handshakes (worn keys) | said again with the next frame |
 //! | open to verify, open to control | open drops and counts, by kind |
 //! | injector to verify | the injector's caller is told to come back |
 //! | control to verify | the report is dropped; it costs a signature check |
@@ -21,11 +24,12 @@ use crate::clock::ClockPage;
 use crate::decode::Decode;
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
+use crate::keys::sessions_depth;
 use crate::link::{ControlFrame, FinalTx, MessageFrame, OwnBatch, RxFrame, Seen};
 use crate::metrics::StageMetrics;
 use crate::open::Open;
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
-use crate::peer::{KeySource, PeerIndex, PeerLink, Role};
+use crate::peer::{KeySource, KnownAddress, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use crate::poll::Stage;
 use crate::port::{FrameBuf, FramePool, Port, RxPort, TimestampKind};
 use crate::rx::Rx;
@@ -102,7 +106,7 @@ pub struct DataPlaneConfig {
     pub order: OrderConfig,
     /// Most peers in the node's table.
     pub peers_max: usize,
-    /// Links that exist at start; more come by [`SpreadCommand::Link`].
+    /// Links that exist at start; more come by [`LinkCommand::Link`].
     pub links: Vec<(PeerIndex, Role, PeerLink)>,
     /// Ring depths.
     pub depths: Depths,
@@ -124,8 +128,10 @@ pub struct ControlEnds<P: Port> {
     pub order: Producer<OrderCommand>,
     /// Transactions that became final without passing this node's pool, to verify.
     pub finals: Producer<FinalTx>,
-    /// Messages and links to spread.
+    /// Messages to spread.
     pub spread: Producer<SpreadCommand>,
+    /// The handshakes' ends.
+    pub sessions: SessionEnds,
     /// Blocks to spread.
     pub blocks: Producer<SpreadBlockTask>,
     /// Blocks that spread is done with.
@@ -140,6 +146,16 @@ pub struct ControlEnds<P: Port> {
     pub port_kind: &'static str,
     /// Where receive times come from.
     pub timestamps: TimestampKind,
+}
+
+/// What handshakes hold of the data plane, beside the ring of the [`KeySource`].
+pub struct SessionEnds {
+    /// The ways to peers, to spread.
+    pub links: Producer<LinkCommand>,
+    /// Keys that are worn, from spread.
+    pub worn: Consumer<Worn>,
+    /// Addresses of known peers that change, to filter.
+    pub known: Producer<KnownAddress>,
 }
 
 /// A validator's data plane: the stages in packet order, to be put on threads as the profile says.
@@ -235,7 +251,8 @@ where
     let mut rings = Rings { gauges: Vec::new() };
 
     let rx = |out| Rx::new(port_rx, clock.clone(), port_clock, out);
-    let inward = Inward::new(&mut rings, &depths, rx, filter, peers_max, keys);
+    let (known, moved) = rings.ring("handshake_filter", sessions_depth(peers_max));
+    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), peers_max, keys);
     let middle = Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order), &clock)?;
     let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, peers_max, &links);
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
@@ -251,6 +268,7 @@ where
         order: middle.order,
         finals: middle.finals,
         spread: outward.spread,
+        sessions: SessionEnds { links: outward.links, worn: outward.worn, known },
         blocks: outward.blocks,
         returned: outward.returned,
         injector: middle.injector,
@@ -274,7 +292,7 @@ impl<B: FrameBuf> Inward<B> {
         rings: &mut Rings,
         depths: &Depths,
         rx: impl FnOnce(Producer<RxFrame<B>>) -> Rx<R>,
-        filter: FilterConfig,
+        (filter, moved): (FilterConfig, Consumer<KnownAddress>),
         peers_max: usize,
         keys: Box<dyn KeySource>,
     ) -> Inward<B> {
@@ -282,13 +300,20 @@ impl<B: FrameBuf> Inward<B> {
         let (filter_out, decode_in) = rings.ring("filter_decode", depths.ingress);
         let (decode_out, open_in) = rings.ring("decode_open", depths.ingress);
         let (established_out, established_in) = rings.ring("open_decode", 256);
+        let (retired_out, retired_in) = rings.ring("decode_open_retired", sessions_depth(peers_max));
         let (open_to_verify, to_verify) = rings.ring("open_verify", depths.to_verify);
         let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
         let stages: [Box<dyn Stage>; 4] = [
             Box::new(rx(rx_out)),
-            Box::new(Filter::new(filter, filter_in, filter_out)),
-            Box::new(Decode::new(peers_max, keys, decode_in, established_in, decode_out)),
-            Box::new(Open::new(peers_max, open_in, open_to_verify, open_to_control, established_out)),
+            Box::new(Filter::new(filter, moved, filter_in, filter_out)),
+            Box::new(Decode::new(peers_max, keys, decode_in, (established_in, retired_out), decode_out)),
+            Box::new(Open::new(
+                peers_max,
+                open_in,
+                open_to_verify,
+                open_to_control,
+                (established_out, retired_in),
+            )),
         ];
         Inward { stages, to_verify, frames }
     }
@@ -355,6 +380,8 @@ struct Outward<B> {
     spread_stage: Box<dyn Stage>,
     by_class: [Consumer<B>; 4],
     spread: Producer<SpreadCommand>,
+    links: Producer<LinkCommand>,
+    worn: Consumer<Worn>,
     blocks: Producer<SpreadBlockTask>,
     returned: Consumer<Arc<SpreadBlock>>,
 }
@@ -369,6 +396,8 @@ impl<B: FrameBuf> Outward<B> {
         peers: &[(PeerIndex, Role, PeerLink)],
     ) -> Outward<B> {
         let (spread, commands) = rings.ring("control_spread", depths.spread_commands);
+        let (session_links, sessions) = rings.ring("handshake_spread", sessions_depth(peers_max));
+        let (worn_out, worn) = rings.ring("spread_handshake", sessions_depth(peers_max));
         let (blocks, block_tasks) = rings.ring("control_spread_blocks", depths.spread_blocks);
         let (returned_out, returned) = rings.ring("spread_control", depths.spread_blocks);
         let (tx_consensus, from_consensus) = rings.ring("spread_tx_consensus", depths.to_tx);
@@ -377,6 +406,8 @@ impl<B: FrameBuf> Outward<B> {
         let (tx_client, from_client) = rings.ring("spread_tx_client", depths.to_tx);
         let links = SpreadLinks {
             commands,
+            sessions,
+            worn: worn_out,
             blocks: block_tasks,
             returned: returned_out,
             batches,
@@ -388,6 +419,14 @@ impl<B: FrameBuf> Outward<B> {
             stage.link(*peer, *role, link);
         }
         let by_class = [from_consensus, from_block, from_relay, from_client];
-        Outward { spread_stage: Box::new(stage), by_class, spread, blocks, returned }
+        Outward {
+            spread_stage: Box::new(stage),
+            by_class,
+            spread,
+            links: session_links,
+            worn,
+            blocks,
+            returned,
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
+use crate::peer::KnownAddress;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
@@ -98,7 +99,9 @@ pub struct Filter<B> {
     input: Consumer<RxFrame<B>>,
     out: Producer<Datagram<B>>,
     config: FilterConfig,
+    /// Twice the room that known peers need, so that it never grows.
     known: HashMap<IpAddr, Bucket>,
+    moved: Consumer<KnownAddress>,
     strangers: Box<[Bucket]>,
     hasher: RandomState,
     counters: Counters<FilterCounter>,
@@ -107,13 +110,20 @@ pub struct Filter<B> {
 impl<B: FrameBuf> Filter<B> {
     /// The stage.
     #[must_use]
-    pub fn new(config: FilterConfig, input: Consumer<RxFrame<B>>, out: Producer<Datagram<B>>) -> Filter<B> {
-        let known = config.known_addresses.iter().map(|ip| (*ip, Bucket::default())).collect();
+    pub fn new(
+        config: FilterConfig,
+        moved: Consumer<KnownAddress>,
+        input: Consumer<RxFrame<B>>,
+        out: Producer<Datagram<B>>,
+    ) -> Filter<B> {
+        let mut known = HashMap::with_capacity(4 * config.known_addresses.len());
+        known.extend(config.known_addresses.iter().map(|ip| (*ip, Bucket::default())));
         Filter {
             input,
             out,
             config,
             known,
+            moved,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             hasher: RandomState::new(),
             counters: Counters::new("filter"),
@@ -166,6 +176,12 @@ impl<B: FrameBuf> Stage for Filter<B> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
+        while let Some(KnownAddress { from, to }) = self.moved.pop() {
+            // One address in for one out: the table keeps its size.
+            if let Some(bucket) = self.known.remove(&from) {
+                self.known.insert(to, bucket);
+            }
+        }
         let room = self.out.free_slots();
         let mut work = 0;
         while work < BURST.min(room) {

@@ -20,6 +20,7 @@ pub mod decode;
 pub mod filter;
 pub mod idle;
 pub mod inject;
+pub mod keys;
 pub mod link;
 pub mod metrics;
 pub mod open;

@@ -73,7 +73,7 @@ pub struct SealedFrame<B> {
     pub peer: PeerIndex,
     /// The peer's role.
     pub role: Role,
-    /// Generation and keys of a session that was admitted for this frame.
+    /// Generation and key that were admitted for this frame.
     pub admitted: Option<(u64, AeadKeys)>,
 }
 

@@ -1,15 +1,15 @@
 //! The fourth stage: replay check, opening in place, who may send what; then transactions go one way, the rest another.
 //!
-//! Nothing before this stage is proof of anything. A session's replay window moves only when a tag verified, and a
-//! candidate session takes its place among the peer's live ones only by its first authentic frame.
+//! Nothing before this stage is proof of anything. A key's replay window moves only when a tag verified, and a candidate
+//! takes its place among the peer's live keys only by its first authentic frame.
 //!
 //! The ring to verify fills up when clients send more than signatures can be checked; frames are then dropped here and
 //! counted, so that votes behind them are not held up.
 
-use crate::decode::{Established, LIVE_SESSIONS};
+use crate::decode::{Established, LIVE_SESSIONS, Retired};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
-use crate::peer::Role;
+use crate::peer::{KeyName, Role};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::{AeadKeys, Opener, Replay, ReplayWindow};
@@ -29,7 +29,7 @@ crate::counters!(
         TooOld = "too_old",
         /// The tag does not verify.
         BadTag = "bad_tag",
-        /// The session is older than the peer's live ones, or was displaced before a frame of it verified.
+        /// The key is older than the peer's live ones, was retired, or was displaced before a frame of it verified.
         StaleSession = "stale_session",
         /// The first byte names no message.
         UnknownKind = "unknown_kind",
@@ -60,15 +60,16 @@ crate::counters!(
     }
 );
 
+/// One key's opener and replay window.
 struct Session {
-    id: u64,
+    id: KeyName,
     generation: u64,
     opener: Opener,
     window: ReplayWindow,
 }
 
 impl Session {
-    fn new(id: u64, generation: u64, keys: &AeadKeys) -> Session {
+    fn new(id: KeyName, generation: u64, keys: &AeadKeys) -> Session {
         Session { id, generation, opener: Opener::new(keys), window: ReplayWindow::default() }
     }
 }
@@ -86,6 +87,7 @@ pub struct Open<B> {
     to_verify: Producer<MessageFrame<B>>,
     to_control: Producer<ControlFrame<B>>,
     established: Producer<Established>,
+    retired: Consumer<Retired>,
     peers: Box<[PeerSessions]>,
     counters: Counters<OpenCounter>,
 }
@@ -98,16 +100,16 @@ impl<B: FrameBuf> Open<B> {
         input: Consumer<SealedFrame<B>>,
         to_verify: Producer<MessageFrame<B>>,
         to_control: Producer<ControlFrame<B>>,
-        established: Producer<Established>,
+        (established, retired): (Producer<Established>, Consumer<Retired>),
     ) -> Open<B> {
         let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
-        Open { input, to_verify, to_control, established, peers, counters: Counters::new("open") }
+        Open { input, to_verify, to_control, established, retired, peers, counters: Counters::new("open") }
     }
 
     /// Opens the frame in place and returns where its message is.
     fn open(&mut self, frame: &mut SealedFrame<B>) -> Result<Span, OpenCounter> {
         let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
-        let (id, sequence) = (frame.header.session, frame.header.sequence);
+        let (id, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
         let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
         if live.is_none()
             && let Some((generation, keys)) = frame.admitted.take()
@@ -133,9 +135,19 @@ impl<B: FrameBuf> Open<B> {
             peer.live.rotate_right(1);
             peer.live[0] = peer.candidate.take();
             // A full ring loses the report only; decode then admits the session again and its keys are ignored here.
-            let _ = self.established.push(Established { peer: frame.peer, role: frame.role, session: id });
+            let _ = self.established.push(Established { peer: frame.peer, role: frame.role, key: id });
         }
         Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, message_bytes))
+    }
+
+    /// Drops the keys that are retired.
+    fn retire(&mut self) {
+        while let Some(Retired { peer, key }) = self.retired.pop() {
+            let Some(sessions) = self.peers.get_mut(peer.as_usize()) else { continue };
+            for slot in sessions.live.iter_mut().chain([&mut sessions.candidate]) {
+                slot.take_if(|session| session.id == key);
+            }
+        }
     }
 
     /// Which message it is, if its sender may send it.
@@ -191,6 +203,7 @@ impl<B: FrameBuf> Stage for Open<B> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
+        self.retire();
         let mut work = 0;
         while work < BURST {
             let Some(frame) = self.input.pop() else { break };

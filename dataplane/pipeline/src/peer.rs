@@ -2,7 +2,9 @@
 //! control plane.
 
 use crate::session::AeadKeys;
+use core::net::IpAddr;
 use roko_wire::ValidatorIndex;
+use roko_wire::frame::FrameHeader;
 use roko_wire::message::MessageKind;
 use roko_wire::net::Addresses;
 
@@ -37,24 +39,112 @@ impl Role {
     }
 }
 
-/// A peer's session that the control plane has keys for.
+/// How a frame names the key that seals it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyName {
+    /// The sender's session.
+    pub session: u64,
+    /// The sender's transmit core.
+    pub core: u8,
+    /// The key's generation within the session.
+    pub phase: u8,
+}
+
+impl KeyName {
+    /// The name in a frame's header.
+    #[must_use]
+    pub const fn of(header: &FrameHeader) -> KeyName {
+        KeyName { session: header.session, core: header.core, phase: header.key_phase }
+    }
+}
+
+/// A key of a peer's session that the control plane has agreed on.
 pub struct Admission {
     /// The peer.
     pub peer: PeerIndex,
     /// Its role.
     pub role: Role,
-    /// Orders the peer's sessions: a session replaces another only if its generation is higher, so that a recorded
-    /// frame of an old session brings nothing back.
+    /// Orders the peer's keys: one replaces another only if its generation is higher, so that a recorded frame of an
+    /// old key brings nothing back.
     pub generation: u64,
     /// Keys of the direction from the peer to this node.
     pub keys: AeadKeys,
 }
 
-/// Derives the keys of a known peer's new session. Called on a poll thread, at most a few times a poll, for frames that
-/// anyone may have forged: it neither allocates nor blocks, and remembers nothing.
+/// Knows the keys of peers' sessions. Called on a poll thread, at most a few times a poll, for frames that anyone may
+/// have forged: it neither allocates nor blocks, and remembers nothing about them.
 pub trait KeySource: Send {
-    /// The session's peer and keys; `None` when no known peer can have this session.
-    fn admit(&mut self, session: u64) -> Option<Admission>;
+    /// The peer and the keys of this name; `None` when no peer has them.
+    fn admit(&mut self, name: KeyName) -> Option<Admission>;
+
+    /// The next key that is to be forgotten; called until there is none, once a poll.
+    fn next_retired(&mut self) -> Option<(PeerIndex, KeyName)> {
+        None
+    }
+}
+
+/// How much a key may seal before it is reported as worn, so that the next one is ready long before
+/// [`crate::session::SEAL_FRAMES_MAX`] ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of messages.
+    pub bytes: u64,
+}
+
+impl Default for KeyLimits {
+    /// A quarter of the frames that end a key; 64 GiB are 2^32 blocks of AES.
+    fn default() -> Self {
+        KeyLimits { frames: crate::session::SEAL_FRAMES_MAX / 4, bytes: 1 << 36 }
+    }
+}
+
+/// What the control plane tells spread about the ways to peers.
+// The largest variant is the common one, and a box for it would allocate on one thread and free on another.
+#[allow(clippy::large_enum_variant)]
+pub enum LinkCommand {
+    /// A peer is reached in this way from now on.
+    Link {
+        /// The peer.
+        peer: PeerIndex,
+        /// Its role.
+        role: Role,
+        /// How.
+        link: PeerLink,
+    },
+    /// A peer has other addresses; its session and its key stay.
+    Move {
+        /// The peer.
+        peer: PeerIndex,
+        /// Addresses of frames to it.
+        addresses: Addresses,
+    },
+    /// A peer is gone.
+    Unlink {
+        /// The peer.
+        peer: PeerIndex,
+    },
+}
+
+/// A link's key has sealed as much as its [`KeyLimits`] say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Worn {
+    /// Whose link.
+    pub peer: PeerIndex,
+    /// The session.
+    pub session: u64,
+    /// The key's generation.
+    pub key_phase: u8,
+}
+
+/// A known peer's frames come from another address from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownAddress {
+    /// The address before.
+    pub from: IpAddr,
+    /// The address now.
+    pub to: IpAddr,
 }
 
 /// How to reach a peer: where to, and sealed with what.
@@ -70,4 +160,6 @@ pub struct PeerLink {
     pub key_phase: u8,
     /// Keys of the direction from this node to the peer; each key is used by one link at a time.
     pub keys: AeadKeys,
+    /// When the key is worn.
+    pub limits: KeyLimits,
 }

@@ -3,6 +3,7 @@
 //! The nonce is the key's IV with the sequence number XORed into its last 8 bytes (RFC 8446, 5.3); the 20-byte header
 //! is the associated data. Key schedules are computed once a session.
 
+use crate::peer::{KeyLimits, PeerLink};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, KeyInit};
 use roko_wire::frame::{FRAME_HEADER_BYTES, FrameHeader, NONCE_BYTES, PriorityClass, TAG_BYTES, nonce};
@@ -20,11 +21,19 @@ pub struct AeadKeys {
 /// Bytes that sealing adds to a message.
 pub const SEAL_BYTES: usize = FRAME_HEADER_BYTES + TAG_BYTES;
 
+/// Frames that one key seals at most: AES-GCM's confidentiality limit for packets of up to 2^11 bytes (RFC 9001, B.1.1).
+/// The limit on forgeries of the same appendix, 2^57, is beyond what a link carries in a key's life.
+pub const SEAL_FRAMES_MAX: u64 = 1 << 28;
+
+const _: () = assert!(roko_wire::limits::MESSAGE_BYTES_MAX + SEAL_BYTES <= 1 << 11);
+
 /// The sealing end of a session's direction.
 pub struct Sealer {
     cipher: Aes256Gcm,
     iv: [u8; NONCE_BYTES],
     header: FrameHeader,
+    limits: KeyLimits,
+    bytes: u64,
 }
 
 impl Sealer {
@@ -32,15 +41,34 @@ impl Sealer {
     #[must_use]
     pub fn new(keys: &AeadKeys, session: u64, core: u8, key_phase: u8) -> Sealer {
         let header = FrameHeader { key_phase, core, class: PriorityClass::Client, session, sequence: 0 };
-        Sealer { cipher: Aes256Gcm::new(&keys.key.into()), iv: keys.iv, header }
+        let limits = KeyLimits::default();
+        Sealer { cipher: Aes256Gcm::new(&keys.key.into()), iv: keys.iv, header, limits, bytes: 0 }
+    }
+
+    /// The sealer of a link.
+    #[must_use]
+    pub fn of(link: &PeerLink) -> Sealer {
+        Sealer { limits: link.limits, ..Sealer::new(&link.keys, link.session, link.core, link.key_phase) }
+    }
+
+    /// Whether the key has sealed as much as its limits say: it is time for the next one.
+    #[must_use]
+    pub const fn is_worn(&self) -> bool {
+        self.header.sequence >= self.limits.frames || self.bytes >= self.limits.bytes
+    }
+
+    /// The session and the key's generation.
+    #[must_use]
+    pub const fn key(&self) -> (u64, u8) {
+        (self.header.session, self.header.key_phase)
     }
 
     /// Seals `payload` in place: the header's place, the message, the tag's place. `None` when it has no room for the
-    /// three or the sequence numbers are used up.
+    /// three or the key has sealed [`SEAL_FRAMES_MAX`] frames.
     #[must_use]
     pub fn seal(&mut self, class: PriorityClass, payload: &mut [u8]) -> Option<()> {
         let next = self.header.sequence.checked_add(1)?;
-        if payload.len() < SEAL_BYTES {
+        if payload.len() < SEAL_BYTES || next > SEAL_FRAMES_MAX {
             return None;
         }
         self.header.class = class;
@@ -52,6 +80,7 @@ impl Sealer {
         let tag = self.cipher.encrypt_inout_detached(&nonce, &header, message.into()).ok()?;
         tag_place.copy_from_slice(&tag);
         self.header.sequence = next;
+        self.bytes += (payload.len() - SEAL_BYTES) as u64;
         Some(())
     }
 }

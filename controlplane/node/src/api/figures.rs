@@ -1,10 +1,12 @@
 //! Figures for the metrics page and the queue statistics: drops, messages, and how the stages' time was spent.
 
 use super::NodeHandle;
+use roko_peers::Refusal;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
 use roko_services::metrics::{Direction, DropCount, MessageCount, RegimeTime};
 use roko_state::storage::Storage;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<S: Storage> NodeHandle<S> {
     pub(super) fn drops(&self) -> Vec<DropCount> {
@@ -21,6 +23,14 @@ impl<S: Storage> NodeHandle<S> {
             self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
         {
             all.push(DropCount { stage: stage.into(), reason: reason.into(), count });
+        }
+        let handshakes = &self.data_plane.handshakes;
+        for refusal in Refusal::ALL {
+            let here = ("handshake", handshakes.refused(*refusal));
+            let there = ("handshake_of_peer", handshakes.refusals_by_peers(*refusal));
+            for (stage, count) in [here, there].into_iter().filter(|(_, count)| *count > 0) {
+                all.push(DropCount { stage: stage.into(), reason: refusal.label().into(), count });
+            }
         }
         all
     }
@@ -52,12 +62,20 @@ impl<S: Storage> NodeHandle<S> {
             kind: label.into(),
             count: self.stage_counter("spread", counter),
         };
+        let handshakes = |direction, label: &'static str, count: &AtomicU64| MessageCount {
+            direction,
+            kind: label.into(),
+            count: count.load(Ordering::Relaxed),
+        };
         vec![
             received("datagram", "filter", "passed"),
             received("transaction", "verify", "passed"),
             sent("consensus", "frames_consensus"),
             sent("block", "frames_block"),
             sent("relay", "frames_relay"),
+            handshakes(Direction::Received, "connection", &self.data_plane.handshakes.connections),
+            handshakes(Direction::Received, "handshake", &self.data_plane.handshakes.completed),
+            handshakes(Direction::Sent, "rekey", &self.data_plane.handshakes.rekeyed),
         ]
     }
 }
@@ -82,9 +100,16 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "pool_memory_bytes",
         ],
         "builder" => &["built", "rebuilt", "txs", "body_bytes", "released"],
-        "spread" => {
-            &["frames_consensus", "frames_block", "frames_relay", "frames_client", "stalled", "blocks_done"]
-        }
+        "spread" => &[
+            "frames_consensus",
+            "frames_block",
+            "frames_relay",
+            "frames_client",
+            "stalled",
+            "blocks_done",
+            "linked",
+            "worn",
+        ],
         "tx" => &["sent", "bytes", "retained", "port_system_calls"],
         _ => &[],
     };

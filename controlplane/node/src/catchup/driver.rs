@@ -57,11 +57,17 @@ pub struct Settings {
     pub lag_min: u64,
     /// How often peers are asked for their tips.
     pub poll: Duration,
+    /// How long nobody is asked after the start.
+    pub delay: Duration,
 }
 
 impl Settings {
-    /// A validator's: what it misses by little comes by the data plane.
-    pub const VALIDATOR: Settings = Settings { lag_min: 64, poll: Duration::from_millis(500) };
+    /// A validator's: what it misses by little comes by the data plane, and sessions for that open first.
+    pub const VALIDATOR: Settings =
+        Settings { lag_min: 64, poll: Duration::from_millis(500), delay: Duration::from_secs(1) };
+    /// A full node's: it gets every block like this.
+    pub const FOLLOWER: Settings =
+        Settings { lag_min: 0, poll: Duration::from_millis(50), delay: Duration::ZERO };
 }
 
 /// What a peer is asked.
@@ -162,7 +168,8 @@ impl Driver {
 
     /// Runs for as long as it is polled.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(self.settings.poll.min(Duration::from_millis(250)));
+        let every = self.settings.poll.min(Duration::from_millis(250));
+        let mut tick = tokio::time::interval_at(Instant::now() + self.settings.delay, every);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {

@@ -12,8 +12,10 @@
 
 pub mod check;
 pub mod driver;
+pub mod link;
 pub mod plan;
 pub mod server;
 pub mod stream;
 
 pub use driver::{Dial, Driver, Settings, ToControl};
+pub use link::{Catchup, CatchupParts};

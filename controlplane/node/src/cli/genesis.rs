@@ -13,6 +13,7 @@ use roko_peers::membership::derived_mac;
 use roko_wire::genesis::{Genesis, GenesisValidator};
 use roko_wire::limits::VALIDATORS_MAX;
 use roko_wire::{ChainId, NanoMoment};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -114,7 +115,8 @@ fn write(chain: &DevnetGenesis, folder: &Path) -> CliResult {
         save_bls(&chain.bls_keys[index], &own.join("bls.key")).map_err(|error| failed(&own, &error))?;
         let withdrawal = own.join("withdrawal.key");
         save_account(&chain.withdrawals[index], &withdrawal).map_err(|error| failed(&own, &error))?;
-        write_new(&own.join("node.toml"), &example(&node_values(index, validator)))?;
+        let file = example(&node_values(index, validator)) + &peer_entries(index, &chain.genesis);
+        write_new(&own.join("node.toml"), &file)?;
     }
     let accounts = folder.join("accounts");
     make_folder(&accounts)?;
@@ -136,10 +138,25 @@ fn node_values(index: usize, validator: &GenesisValidator) -> Vec<(&'static str,
         ("network.ip", format!("\"{ip}\"")),
         ("network.port", validator.endpoint.port.to_string()),
         ("network.mac", format!("\"{}\"", derived_mac(&ip))),
+        ("handshake.listen", format!("\"0.0.0.0:{}\"", HANDSHAKE_PORT + index)),
         ("rpc.listen", format!("\"127.0.0.1:{}\"", 9_944 + index)),
         // Below the RPC ports, however many validators there are.
         ("metrics.listen", format!("\"127.0.0.1:{}\"", 9_615 + index)),
     ]
+}
+
+/// The port at which the first validator listens for handshakes.
+const HANDSHAKE_PORT: usize = 7_701;
+
+/// Where the other validators listen: the kernel's address of each host, which is theirs to name.
+fn peer_entries(index: usize, genesis: &Genesis) -> String {
+    let mut out =
+        String::from("\n# Correct each address to the one that the validator's kernel answers on.\n");
+    for (other, validator) in genesis.validators.iter().enumerate().filter(|(other, _)| *other != index) {
+        let address = SocketAddr::new(validator.endpoint.ip, (HANDSHAKE_PORT + other) as u16);
+        out.push_str(&format!("[[peer]]\nindex = {other}\nhandshake = \"{address}\"\n"));
+    }
+    out
 }
 
 fn wire_preset(preset: Preset) -> roko_wire::genesis::Preset {
@@ -244,11 +261,11 @@ mod tests {
             let config = NodeConfig::load(&at.join(format!("validator-{number}/node.toml")))
                 .unwrap_or_else(|problems| panic!("{problems:?}"));
             assert_eq!(config.network.mac, Some(config.mac_of(&config.network.ip)), "peers find it");
-            ports.extend([config.rpc.listen, config.metrics.listen]);
+            ports.extend([config.rpc.listen, config.metrics.listen, config.handshake.listen]);
         }
         ports.sort();
         ports.dedup();
-        assert_eq!(ports.len(), 8);
+        assert_eq!(ports.len(), 12);
         let genesis = read(&at.join("genesis.json")).unwrap();
         let rich = load_account(&at.join("accounts/account-2.key")).unwrap();
         assert_eq!(genesis.balances[1].address, rich.address());

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod devnet;
+mod follow;
 pub mod genesis;
 pub mod keys;
 pub mod load;
@@ -79,6 +80,7 @@ pub enum Command {
 impl Command {
     /// Carries the command out.
     pub fn run(self) -> CliResult {
+        roko_peers::tls::install_provider();
         match self {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),

@@ -1,13 +1,17 @@
 //! `roko run`: one validator from its configuration file.
 
+use super::follow::follow;
 use super::profile::placement;
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::load_bls;
+use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
 use crate::devnet::network::Plain;
+use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
+use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
@@ -17,6 +21,7 @@ use roko_pipeline::port::udp::UdpPort;
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
+use roko_state::OpenReport;
 use roko_state::file::FileStorage;
 use roko_wire::genesis::Genesis;
 use seccompiler::BpfProgram;
@@ -25,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 
 /// How often a running node says where it is.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
@@ -58,9 +64,7 @@ pub fn run(args: &RunArgs) -> CliResult {
         CliError(format!("{}:\n  {}", args.config.display(), all.join("\n  ")))
     })?;
     if config.node.kind != NodeKind::Validator {
-        return Err(CliError(
-            "node.kind: \"full\" needs catch-up from peers, which is not built yet: run a validator".into(),
-        ));
+        return follow(&config);
     }
     on_port(&config)
 }
@@ -170,6 +174,8 @@ where
     let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
         .map_err(|error| fail("clock")(&error))?;
     let placement = placement(&config.tuning.profile)?;
+    let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
+    let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
     give_up_root(config)?;
     let parts = ValidatorParts {
@@ -183,29 +189,13 @@ where
         clock,
         placement: &placement,
         options: options(config),
+        handshake,
     };
-    let Ready { stages, control, handle, open_report, .. } =
+    let Ready { stages, control, handle, open_report, sessions, catchup } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
-    eprintln!(
-        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable",
-        config.node.name,
-        open_report.height,
-        open_report.accounts,
-        open_report.storage_kind,
-        open_report.cut.map_or(String::new(), |cut| format!(", {} torn bytes cut", cut.bytes)),
-        placement.profile().name,
-        placement.profile().idle.strategy.name(),
-    );
+    say_hello(config, &open_report, &placement);
     let stop = Arc::new(AtomicBool::new(false));
-    let runtime = runtime(&stop)?;
-    let api = Arc::clone(&handle) as Arc<dyn NodeApi>;
-    let rpc = RpcConfig {
-        listen: config.rpc.listen,
-        connections_max: config.rpc.connections_max,
-        ..RpcConfig::default()
-    };
-    let metrics = MetricsConfig { listen: config.metrics.listen, ..MetricsConfig::default() };
-    let services = runtime.block_on(Services::start(vec![(rpc, api)], &metrics))?;
+    let (runtime, services) = serve(config, &handle, &stop)?;
     if filter.is_some() {
         eprintln!("poll threads may only wait and use their port ({kind}): other system calls fail");
     }
@@ -220,11 +210,30 @@ where
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
     wait(&handle, &stop);
     runtime.block_on(services.stop());
+    drop((sessions, catchup));
     for thread in threads {
         // A thread that panicked has reported it.
         let _ = thread.join();
     }
     Ok(())
+}
+
+/// Starts JSON-RPC and metrics, on a runtime on which a request to end sets `stop`.
+pub(super) fn serve(
+    config: &NodeConfig,
+    handle: &Arc<NodeHandle<FileStorage>>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Runtime, Services), CliError> {
+    let runtime = runtime(stop)?;
+    let api = Arc::clone(handle) as Arc<dyn NodeApi>;
+    let rpc = RpcConfig {
+        listen: config.rpc.listen,
+        connections_max: config.rpc.connections_max,
+        ..RpcConfig::default()
+    };
+    let metrics = MetricsConfig { listen: config.metrics.listen, ..MetricsConfig::default() };
+    let services = runtime.block_on(Services::start(vec![(rpc, api)], &metrics))?;
+    Ok((runtime, services))
 }
 
 fn confinement(config: &NodeConfig, port: &str) -> Result<Option<BpfProgram>, CliError> {
@@ -236,7 +245,7 @@ fn confinement(config: &NodeConfig, port: &str) -> Result<Option<BpfProgram>, Cl
 }
 
 /// Becomes the configured user, if one is configured, and says what was given up.
-fn give_up_root(config: &NodeConfig) -> CliResult {
+pub(super) fn give_up_root(config: &NodeConfig) -> CliResult {
     let Some(user) = &config.node.user else {
         if nix::unistd::geteuid().is_root() {
             eprintln!("running as root: set node.user, and the node becomes that user once it has started");
@@ -251,6 +260,40 @@ fn give_up_root(config: &NodeConfig) -> CliResult {
         dropped.user, dropped.uid, dropped.gid
     );
     Ok(())
+}
+
+/// What was found on disk and how the node runs.
+fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement) {
+    eprintln!(
+        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable; handshakes on {}",
+        config.node.name,
+        found.height,
+        found.accounts,
+        found.storage_kind,
+        found.cut.as_ref().map_or(String::new(), |cut| format!(", {} torn bytes cut", cut.bytes)),
+        placement.profile().name,
+        placement.profile().idle.strategy.name(),
+        config.handshake.listen,
+    );
+}
+
+/// The socket for handshakes and where peers listen. Refusals are told on standard error.
+fn handshake_parts(
+    config: &NodeConfig,
+    members: &Membership,
+    runtime: &tokio::runtime::Handle,
+) -> Result<HandshakeParts, CliError> {
+    let listen = config.handshake.listen;
+    let socket = std::net::TcpListener::bind(listen)
+        .map_err(|error| CliError::with(format!("handshake.listen = \"{listen}\""), error))?;
+    let macs = config.clone();
+    Ok(HandshakeParts {
+        socket: Some(socket),
+        addresses: config.handshake_addresses(members),
+        runtime: runtime.clone(),
+        mac_of: Arc::new(move |endpoint| macs.mac_of(&endpoint.ip)),
+        log: Arc::new(|line| eprintln!("{line}")),
+    })
 }
 
 pub(super) fn load_chain(config: &NodeConfig) -> Result<Arc<Chain>, CliError> {
@@ -272,12 +315,13 @@ pub(super) fn options(config: &NodeConfig) -> NodeOptions {
         journal_bytes: u64::from(config.storage.journal_mb) << 20,
         stranger_frames_per_second: config.filter.stranger_frames_per_second,
         known_frames_per_second: config.filter.known_frames_per_second,
+        handshake: config.handshake_options(),
         ..NodeOptions::default()
     }
 }
 
 /// Says every now and then where the node is, until it is to stop.
-fn wait(handle: &crate::api::NodeHandle<FileStorage>, stop: &AtomicBool) {
+pub(super) fn wait(handle: &NodeHandle<FileStorage>, stop: &AtomicBool) {
     let mut said = std::time::Instant::now();
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(STOP_INTERVAL);
@@ -285,9 +329,10 @@ fn wait(handle: &crate::api::NodeHandle<FileStorage>, stop: &AtomicBool) {
             said = std::time::Instant::now();
             let pool = handle.queue_stats().mempool;
             eprintln!(
-                "height {}   view {}   pool {} waiting, {} in flight   {}",
+                "height {}   view {}   sessions {}   pool {} waiting, {} in flight   {}",
                 handle.observer.durable_height(),
                 handle.observer.view(),
+                handle.data_plane.handshakes.sessions.load(Ordering::Relaxed),
                 pool.pending,
                 pool.in_flight,
                 handle.observer.problem().unwrap_or_default(),

@@ -68,6 +68,25 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         let why = "rpc.listen is the same: give each its own port";
         problems.push(problem("metrics.listen", config.metrics.listen.to_string(), why));
     }
+    let listens = [("rpc.listen", config.rpc.listen), ("metrics.listen", config.metrics.listen)];
+    for (key, _) in
+        listens.iter().filter(|(_, listen)| *listen == config.handshake.listen && listen.port() != 0)
+    {
+        let why = format!("{key} is the same: give each its own port");
+        problems.push(problem("handshake.listen", config.handshake.listen.to_string(), why));
+    }
+    let (half_open, of_address) =
+        (config.handshake.half_open_max, config.handshake.half_open_per_address_max);
+    if of_address > half_open {
+        let why = format!("one address' limit is above handshake.half_open_max: lower it to {half_open}");
+        problems.push(problem("handshake.half_open_per_address_max", i64::from(of_address), why));
+    }
+    for (place, peer) in config.peers.iter().enumerate() {
+        if config.peers[..place].iter().any(|before| before.index == peer.index) {
+            let why = "the peer has an entry before: take one out";
+            problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
+        }
+    }
     for (index, neighbor) in config.neighbors.iter().enumerate() {
         if config.neighbors[..index].iter().any(|before| before.ip == neighbor.ip) {
             let why = "another [[neighbor]] has it: give each address one entry";
@@ -96,6 +115,14 @@ pub(super) fn files(config: &NodeConfig) -> Vec<ConfigProblem> {
         if let Err(error) = Membership::new(&genesis, &config.client_entries(), |at| config.mac_of(&at.ip)) {
             let why = format!("{error}: change it, or take the entry out");
             problems.push(problem("client", i64::try_from(config.clients.len()).unwrap_or(0), why));
+        }
+        for (place, peer) in config.peers.iter().enumerate() {
+            let validators = genesis.validators.len();
+            if usize::from(peer.index) >= validators {
+                let why =
+                    format!("genesis has {validators} validators, from 0: correct it, or take the entry out");
+                problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
+            }
         }
         if let (NodeKind::Validator, Ok(node_key)) = (node.kind, node_key) {
             check_validator(config, &genesis, &node_key, bls_key.and_then(Result::ok), &mut problems);

@@ -129,6 +129,37 @@ sections! {
         port: u16 = Required("7701"), "", range(1, 65_535);
     }
 
+    /// Handshakes with peers and clients: mutual TLS 1.3 over TCP, on an address of the kernel's.
+    table handshake => HandshakeSection {
+        /// Where this node listens. The lower index of two validators dials, and clients do.
+        listen: SocketAddr = Default("\"0.0.0.0:7701\""), "", None;
+        /// Most handshakes under way at once. Raise it when peers are refused with `too_many_half_open`.
+        half_open_max: u32 = Default("64"), "handshakes", range(4, 4_096);
+        /// Most of one address. Raise it when many clients share one.
+        half_open_per_address_max: u32 = Default("16"), "handshakes", range(1, 4_096);
+        /// Connections taken from one address. Raise it when many clients share one.
+        per_address_per_second: u32 = Default("20"), "connections per second", range(1, 100_000);
+        /// Longest that a handshake may take. Raise it for peers behind very slow links.
+        time_ms_max: u32 = Default("5000"), "milliseconds", range(100, 60_000);
+        /// Age at which a key gives way to the next. Lower it to lose less if a machine is taken.
+        rekey_s: u32 = Default("600"), "seconds", range(1, 86_400);
+        /// Frames after which it does so earlier. AES-GCM ends a key at four times the default.
+        rekey_frames: u32 = Default("67108864"), "frames", range(1_024, 1 << 27);
+        /// How long frames of the key before are still taken. Raise it above the longest delay of any path.
+        grace_ms: u32 = Default("5000"), "milliseconds", range(100, 60_000);
+        /// Age at which a new handshake replaces a session. Lower it to recover sooner from a taken machine.
+        session_s: u32 = Default("3600"), "seconds", range(10, 7 * 86_400);
+    }
+
+    /// Where a validator listens for handshakes. Without an entry it is its address in genesis and the port after that of
+    /// its data plane.
+    list peer => PeerAddress {
+        /// Its place among genesis' validators.
+        index: u16 = Required("1"), "", range(0, 255);
+        /// Address and port that its `handshake.listen` is reached at.
+        handshake: SocketAddr = Required("\"192.0.2.2:7701\""), "", None;
+    }
+
     /// Which stage runs on which core.
     table tuning => TuningSection {
         /// A built-in profile's name, or a profile file. Change it with the machine.

@@ -5,10 +5,12 @@
 
 use crate::accounts::AccountKey;
 use crate::chain::Chain;
+use crate::handshake::KeyLog;
 use crate::replay::keys::{self, SessionKeys};
-use roko_pipeline::client::{ClientError, ClientPort};
+use roko_peers::Membership;
+use roko_pipeline::client::{ClientError, ClientPort, ClientSessions};
 use roko_pipeline::pcap::PcapWriter;
-use roko_pipeline::peer::PeerLink;
+use roko_pipeline::peer::KeyName;
 use roko_pipeline::port::Port;
 use roko_pipeline::port::record::Recorded;
 use roko_time::NodeClock;
@@ -18,9 +20,10 @@ use roko_wire::{Address, ChainId};
 use ruint::aliases::U256;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a transfer may wait for its block.
@@ -92,17 +95,36 @@ impl<P: Port> Submit for ClientPort<P> {
 /// Where what a load client sends is recorded: a capture, and beside it the keys that open its frames.
 pub struct Capture {
     file: PcapWriter<BufWriter<File>>,
+    path: PathBuf,
+    receivers: Vec<IpAddr>,
 }
 
 impl Capture {
-    /// Makes the capture `path`, and `path` with `.keys` behind it.
+    /// Makes the capture `path`.
     ///
     /// # Errors
-    /// When a file cannot be made.
-    pub fn create(path: &Path, links: &[PeerLink]) -> std::io::Result<Capture> {
-        let keys: Vec<SessionKeys> = links.iter().map(SessionKeys::of_client).collect();
-        keys::write(path, &keys)?;
-        Ok(Capture { file: PcapWriter::new(BufWriter::new(File::create(path)?))? })
+    /// When the file cannot be made.
+    pub fn create(path: &Path, members: &Membership) -> std::io::Result<Capture> {
+        keys::write(path, &[])?;
+        let file = PcapWriter::new(BufWriter::new(File::create(path)?))?;
+        let receivers = members.peers().iter().map(|peer| peer.endpoint.ip).collect();
+        Ok(Capture { file, path: path.to_owned(), receivers })
+    }
+
+    /// Writes each key that the client seals with to the file beside the capture, before a frame is sealed with it.
+    #[must_use]
+    pub fn key_log(&self) -> KeyLog {
+        let (path, receivers) = (self.path.clone(), self.receivers.clone());
+        let known: Mutex<Vec<SessionKeys>> = Mutex::default();
+        KeyLog(Arc::new(move |slot, name, sealing| {
+            let Some(receiver) = receivers.get(slot) else { return };
+            let name = KeyName { session: name.session.0, core: name.core, phase: name.phase };
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.push(SessionKeys::of_client(*receiver, name, sealing));
+            if let Err(error) = keys::write(&path, &known) {
+                eprintln!("the capture's keys cannot be written, so that it cannot be replayed: {error}");
+            }
+        }))
     }
 }
 
@@ -119,18 +141,22 @@ impl Loader {
         Loader { port: Box::new(port), plan, next: 0, counts: Arc::default() }
     }
 
-    /// A loader over `port`, with links to the validators.
+    /// A loader over `port` that sends to `validators` validators, once the rings returned with it give it sessions.
     pub fn over<P: Port + 'static>(
         port: P,
-        links: &[PeerLink],
+        validators: usize,
         plan: LoadPlan,
         record: Option<Capture>,
-    ) -> Loader {
+    ) -> (Loader, ClientSessions) {
         match record {
-            None => Loader::new(ClientPort::new(port, links), plan),
+            None => {
+                let (port, ends) = ClientPort::with_sessions(port, validators);
+                (Loader::new(port, plan), ends)
+            }
             Some(capture) => {
                 let port = Recorded::new(port, capture.file, roko_os::clock::realtime_ns);
-                Loader::new(ClientPort::new(port, links), plan)
+                let (port, ends) = ClientPort::with_sessions(port, validators);
+                (Loader::new(port, plan), ends)
             }
         }
     }
@@ -166,7 +192,7 @@ impl Loader {
             if over && sent >= due {
                 break;
             }
-            sent += self.round((due - sent).min(ROUND_MAX));
+            sent += self.round((due - sent).min(ROUND_MAX), stop);
             std::thread::sleep(ROUND);
         }
         // What the port has not taken yet is offered for a little longer.
@@ -179,7 +205,7 @@ impl Loader {
     }
 
     /// Signs and sends `count` transfers, those for one validator together. Returns how many were sent.
-    fn round(&mut self, count: u64) -> u64 {
+    fn round(&mut self, count: u64, stop: &AtomicBool) -> u64 {
         let validators = self.plan.senders.iter().map(|sender| sender.validator).max().unwrap_or(0) + 1;
         let mut due: Vec<Vec<Vec<u8>>> = vec![Vec::new(); validators];
         for _ in 0..count {
@@ -194,14 +220,20 @@ impl Loader {
             while !left.is_empty() {
                 let taken = match self.port.submit(to, &left) {
                     Ok(()) => left.len(),
+                    Err(ClientError::NoSession { .. }) if !stop.load(Ordering::Relaxed) => {
+                        self.counts.held_back.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(ROUND);
+                        0
+                    }
                     Err(ClientError::Busy { sent }) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
                         std::thread::sleep(ROUND);
                         sent
                     }
-                    // A session's key lasts 2^64 frames and our own transfers are short: neither happens.
+                    // Keys are renewed long before they are used up and our own transfers are short: neither happens.
                     Err(
                         ClientError::KeyUsedUp
+                        | ClientError::NoSession { .. }
                         | ClientError::UnknownTarget { .. }
                         | ClientError::TooLarge { .. },
                     ) => {

@@ -10,30 +10,36 @@ pub mod network;
 #[cfg(feature = "dpdk")]
 pub mod processes;
 pub mod report;
+pub mod sessions;
 
 use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
+use crate::catchup::Catchup;
 use crate::chain::Chain;
+use crate::control::ControlLoop;
+use crate::handshake::HandshakeOptions;
 use crate::observe::status::NodeStatus;
 use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
-use crate::validator::{self, NodeOptions, Ready, ValidatorParts, links};
+use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use load::{Capture, LoadPlan, Loader};
 use network::Network;
-use roko_peers::{BootStamp, ClientEntry, KeyDeriver, Membership, NodeIdentity, SessionId};
+use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
 use roko_pipeline::poll::Stage;
-use roko_pipeline::port::Port;
+use roko_pipeline::port::{FrameBuf, Port};
 use roko_state::file::FileStorage;
 use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
 use roko_wire::BlockId;
 use roko_wire::genesis::{Endpoint, NodeKey};
+use sessions::Listening;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 
 /// Index of the load client.
 const CLIENT_INDEX: u16 = roko_peers::membership::CLIENT_INDEX_FIRST;
@@ -88,6 +94,10 @@ pub struct Devnet<S: Storage = FileStorage> {
     pub started: Instant,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Of each validator, and of the load client after them.
+    pub sessions: Vec<Sessions>,
+    _catchups: Vec<Catchup>,
+    _handshakes: Runtime,
     _clock_driver: ClockDriver,
     _network: Box<dyn std::any::Any>,
 }
@@ -153,11 +163,13 @@ impl<S: Storage> Devnet<S> {
         let network::Parts { ports, client: client_port, switch, enter, kind, keep } =
             network.build(&members).map_err(DevnetError::Network)?;
 
+        let listening = Listening::bind(chain.genesis.validators.len())?;
         let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];
-        let mut threads = Vec::new();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut controls) = (Vec::new(), Vec::new());
+        let (mut sessions, mut catchups) = (Vec::new(), Vec::new());
         let keys = node_identities.into_iter().zip(bls_keys);
-        for (index, (port, (identity, bls_key))) in ports.into_iter().zip(keys).enumerate() {
+        let ends = ports.into_iter().zip(&listening.sockets);
+        for (index, ((port, socket), (identity, bls_key))) in ends.zip(keys).enumerate() {
             let failed = |source| DevnetError::Start { index, source };
             let own_dir = data_dir.join(format!("validator-{index}"));
             let parts = ValidatorParts {
@@ -171,22 +183,29 @@ impl<S: Storage> Devnet<S> {
                 clock: clock.clone(),
                 placement: &placement,
                 options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
+                handshake: listening.parts(Some(socket.try_clone()?)),
             };
-            let Ready { stages: own, control, handle, .. } = validator::start(parts).map_err(failed)?;
+            let ready = validator::start(parts).map_err(failed)?;
+            let Ready { stages: own, control, handle, sessions: with_peers, catchup, .. } = ready;
             stages.extend(own);
             nodes.push(handle);
-            let (pin, stop) = (placement.pin_control(), Arc::clone(&stop));
-            threads.push(std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
-                pin();
-                control.run(&stop);
-            })?);
+            controls.push(control);
+            sessions.push(with_peers);
+            catchups.push(catchup);
         }
         let enter = Confined::new(enter, sandbox::filter(kind).ok());
-        threads.extend(placement.start_polling(stages, &stop, &enter)?);
-        let client_links = client_links(&client, &members, &chain, &data_dir)?;
+        let mut threads = placement.start_polling(stages, &stop, &enter)?;
         let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
-        let record = record.map(|path| Capture::create(&path, &client_links)).transpose()?;
-        let loader = Loader::over(client_port, &client_links, loader_plan, record);
+        let record = record.map(|path| Capture::create(&path, &members)).transpose()?;
+        let key_log = record.as_ref().map(Capture::key_log);
+        let (loader, ends) = Loader::over(client_port, nodes.len(), loader_plan, record);
+        let handshake = HandshakeOptions { key_log, ..options.handshake.clone() };
+        let parts = listening.parts(None);
+        sessions.push(sessions::of_client(client, members, &chain, &data_dir, parts, &handshake, ends)?);
+        sessions::wait_for(&sessions, nodes.len());
+        for (index, control) in controls.into_iter().enumerate() {
+            threads.push(control_thread(index, control, placement.pin_control(), &stop)?);
+        }
         let devnet = Devnet {
             nodes,
             port_kind: kind,
@@ -194,6 +213,9 @@ impl<S: Storage> Devnet<S> {
             started,
             stop,
             threads,
+            sessions,
+            _catchups: catchups,
+            _handshakes: listening.runtime,
             _clock_driver: clock_driver,
             _network: keep,
         };
@@ -269,6 +291,19 @@ impl Finals {
     }
 }
 
+fn control_thread<B: FrameBuf + 'static>(
+    index: usize,
+    control: ControlLoop<B>,
+    pin: impl FnOnce() + Send + 'static,
+    stop: &Arc<AtomicBool>,
+) -> std::io::Result<JoinHandle<()>> {
+    let stop = Arc::clone(stop);
+    std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
+        pin();
+        control.run(&stop);
+    })
+}
+
 fn client_seed(chain: &Chain) -> [u8; 32] {
     roko_wire::merkle::leaf(&[b"roko/devnet-client/1", &chain.genesis_hash.0]).0
 }
@@ -281,18 +316,4 @@ fn client_entry(client: &NodeIdentity, chain: &Chain) -> ClientEntry {
         node_key: NodeKey(key),
         endpoint: Endpoint { ip: [10, 77, 1, last].into(), port: 7700 },
     }
-}
-
-fn client_links(
-    client: &NodeIdentity,
-    members: &Membership,
-    chain: &Chain,
-    data_dir: &Path,
-) -> Result<Vec<roko_pipeline::peer::PeerLink>, DevnetError> {
-    let keys = KeyDeriver::new(client, members, &chain.genesis_hash)?;
-    let slot = members.slot_of_key(&client.node_key())?;
-    let boot = BootStamp::next(&data_dir.join("client-boot"), validator::host_millis())?;
-    let session = SessionId::new(CLIENT_INDEX, boot);
-    let all = links(members, &keys, slot, session);
-    Ok(all.into_iter().map(|(_, _, link)| link).collect())
 }

@@ -3,7 +3,7 @@
 //! Whoever has the file can read what was captured, and write frames in the sender's name while its session lasts.
 
 use roko_peers::SessionId;
-use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
+use roko_pipeline::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use roko_pipeline::session::AeadKeys;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -18,6 +18,10 @@ use std::path::{Path, PathBuf};
 pub struct SessionKeys {
     /// The session's id.
     pub session: u64,
+    /// The client's transmit core.
+    pub core: u8,
+    /// The key's generation within the session.
+    pub phase: u8,
     /// The address that its frames go to.
     pub receiver: IpAddr,
     /// The key, 64 hexadecimal digits.
@@ -29,11 +33,15 @@ pub struct SessionKeys {
 }
 
 impl SessionKeys {
-    /// The keys of a client's link to a validator.
+    /// The keys by which a client seals frames to `receiver` under `name`.
     #[must_use]
-    pub fn of_client(link: &PeerLink) -> SessionKeys {
-        let receiver = link.addresses.destination_ip;
-        SessionKeys { session: link.session, receiver, key: link.keys.key, iv: link.keys.iv }
+    pub fn of_client(receiver: IpAddr, name: KeyName, keys: &AeadKeys) -> SessionKeys {
+        let KeyName { session, core, phase } = name;
+        SessionKeys { session, core, phase, receiver, key: keys.key, iv: keys.iv }
+    }
+
+    const fn name(&self) -> KeyName {
+        KeyName { session: self.session, core: self.core, phase: self.phase }
     }
 }
 
@@ -64,31 +72,34 @@ pub fn read(path: &Path) -> std::io::Result<Vec<SessionKeys>> {
     serde_json::from_str(&std::fs::read_to_string(keys_path(path))?).map_err(std::io::Error::other)
 }
 
-/// Knows the sessions of a capture, all of them clients'.
+/// Knows the keys of a capture's sessions, all of them clients'.
 pub(super) struct CapturedSessions {
-    by_session: HashMap<u64, (PeerIndex, AeadKeys)>,
+    by_name: HashMap<KeyName, (PeerIndex, AeadKeys)>,
 }
 
 impl CapturedSessions {
-    /// The sessions whose frames go to `receiver`; their senders get the peer numbers from `first` on.
+    /// The keys of frames that go to `receiver`; each gets a peer number, from `first` on.
     pub(super) fn new(keys: &[SessionKeys], receiver: IpAddr, first: u16) -> CapturedSessions {
         let own = keys.iter().filter(|keys| keys.receiver == receiver);
         let of = |(keys, peer): (&SessionKeys, u16)| {
-            (keys.session, (PeerIndex(peer), AeadKeys { key: keys.key, iv: keys.iv }))
+            (keys.name(), (PeerIndex(peer), AeadKeys { key: keys.key, iv: keys.iv }))
         };
-        CapturedSessions { by_session: own.zip(first..).map(of).collect() }
+        CapturedSessions { by_name: own.zip(first..).map(of).collect() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_session.len()
+        self.by_name.len()
     }
 }
 
 impl KeySource for CapturedSessions {
-    fn admit(&mut self, session: u64) -> Option<Admission> {
-        let (peer, keys) = self.by_session.get(&session)?;
-        let generation = SessionId(session).boot().milliseconds();
-        let keys = AeadKeys { key: keys.key, iv: keys.iv };
-        Some(Admission { peer: *peer, role: Role::Client, generation, keys })
+    fn admit(&mut self, name: KeyName) -> Option<Admission> {
+        let (peer, keys) = self.by_name.get(&name)?;
+        let generation = SessionId(name.session).boot().milliseconds();
+        Some(Admission { peer: *peer, role: Role::Client, generation, keys: keys.clone() })
+    }
+
+    fn next_retired(&mut self) -> Option<(PeerIndex, KeyName)> {
+        None
     }
 }

@@ -3,12 +3,12 @@
 use super::PATIENCE;
 use roko_node::accounts::{DEVNET_CHAIN_ID, DevnetGenesis, devnet_genesis};
 use roko_node::api::NodeHandle;
-use roko_node::chain::Chain;
 use roko_node::devnet::load::Loader;
 use roko_node::devnet::network::{Built, Network, Parts, Plain};
 use roko_node::devnet::{Devnet, DevnetError, DevnetPlan};
+use roko_node::handshake::{HandshakeOptions, KeyLog, host_millis};
 use roko_node::validator::NodeOptions;
-use roko_peers::{KeyDeriver, Membership, SessionId};
+use roko_peers::Membership;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::inprocess::{
     InProcessBuf, InProcessPool, InProcessPort, InProcessRx, InProcessTx, pair,
@@ -194,13 +194,17 @@ pub(crate) struct Net {
     time: NanoMoment,
     dir: tempfile::TempDir,
     tap: Arc<Tap>,
+    keys: Arc<Mutex<SealingKeys>>,
 }
+
+/// Keys that validators sealed with, by receiver and name.
+type SealingKeys = HashMap<(usize, u64, u8), AeadKeys>;
 
 impl Net {
     /// A chain that begins now.
     pub(crate) fn new(tap: Arc<Tap>) -> Net {
-        let time = NanoMoment(u128::from(roko_node::validator::host_millis()) * 1_000_000);
-        Net { time, dir: tempfile::tempdir().expect("a temporary folder"), tap }
+        let time = NanoMoment(u128::from(host_millis()) * 1_000_000);
+        Net { time, dir: tempfile::tempdir().expect("a temporary folder"), tap, keys: Arc::default() }
     }
 
     /// The Ethernet address of validator `index`.
@@ -221,6 +225,7 @@ impl Net {
                 segment_bytes: 256 * 1024,
                 journal_bytes: 4 << 20,
                 indexed_transactions_max: 1 << 16,
+                handshake: HandshakeOptions { key_log: Some(self.key_log()), ..HandshakeOptions::default() },
                 ..NodeOptions::default()
             },
             clock_bound_us: 10_000,
@@ -238,30 +243,28 @@ impl Net {
         Ok(Running { devnet, loader: Some(loader), load: None, stranger })
     }
 
+    /// Remembers every key that frames are sealed with.
+    fn key_log(&self) -> KeyLog {
+        let keys = Arc::clone(&self.keys);
+        KeyLog(Arc::new(move |slot, name, sealing: &AeadKeys| {
+            let mut keys = keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.insert((slot, name.session.0, name.phase), sealing.clone());
+        }))
+    }
+
     /// The votes and proposals among `frames`, of those to each sender's next validator, opened with its keys.
     pub(crate) fn said(&self, frames: &[Tapped]) -> Vec<Said> {
-        let made = genesis(self.time);
-        let chain = Chain::new(made.genesis).expect("a good genesis");
-        let mac = |endpoint: &_| -> Mac { mac_of(endpoint) };
-        let members = Membership::new(&chain.genesis, &[], mac).expect("a good genesis");
-        let keys: Vec<KeyDeriver> = made
-            .node_identities
-            .iter()
-            .map(|identity| KeyDeriver::new(identity, &members, &chain.genesis_hash).expect("a member"))
-            .collect();
-        let mut openers: HashMap<(usize, u64), Opener> = HashMap::new();
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut openers: HashMap<(usize, u64, u8), Opener> = HashMap::new();
         let said = |tapped: &Tapped| {
             let Tapped { at, from, frame } = tapped;
             let span = parse_udp(frame).expect("a validator sends UDP");
             let mut payload = frame[span.payload_at..][..span.payload_bytes].to_vec();
             let header = FrameHeader::read(&mut Reader::new(&payload)).expect("a validator seals its frames");
-            let opener = openers.entry((*from, header.session)).or_insert_with(|| {
-                let receiver = &keys[(from + 1) % VALIDATORS];
-                let session = SessionId(header.session);
-                let keys = receiver.receiving(*from, session, header.core, header.key_phase);
-                let keys = keys.expect("the sender is a member");
-                Opener::new(&AeadKeys { key: keys.key, iv: keys.iv })
-            });
+            let name = ((from + 1) % VALIDATORS, header.session, header.key_phase);
+            let opener = openers
+                .entry(name)
+                .or_insert_with(|| Opener::new(keys.get(&name).expect("a key that a handshake agreed on")));
             let bytes = opener.open(header.sequence, &mut payload).expect("sealed for this receiver");
             let what = match Message::read(&payload[FRAME_HEADER_BYTES..][..bytes]).expect("a message") {
                 Message::Vote(vote) if usize::from(vote.signer.0) == *from => {

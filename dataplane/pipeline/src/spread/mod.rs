@@ -1,6 +1,7 @@
 //! The eighth stage: every frame that leaves this node is written and sealed here, once per destination.
 //!
-//! Three inputs, in this order of urgency: messages of the control plane, this node's own stamp batches, blocks. A block
+//! Three inputs, in this order of urgency: messages of the control plane, this node's own stamp batches, blocks. Beside
+//! them come links: with which key, and to which address, each peer's frames go. A block
 //! is thousands of frames, so it is sent piece by piece as the tx ring has room, and a vote that comes meanwhile goes
 //! ahead of the next piece. What must not be lost (consensus messages, blocks) waits for room; a batch that finds none
 //! for too long is dropped and counted, because the transactions stay in this node's own pool.
@@ -14,7 +15,7 @@ pub use task::{SpreadBlock, SpreadBlockTask};
 
 use crate::link::OwnBatch;
 use crate::metrics::StageMetrics;
-use crate::peer::{PeerIndex, PeerLink, Role};
+use crate::peer::{LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{FrameBuf, FramePool};
 use arrayvec::ArrayVec;
@@ -42,10 +43,14 @@ crate::counters!(
         DroppedRelay = "dropped_relay",
         /// Polls that ended because the tx ring or the pool had nothing left.
         Stalled = "stalled",
-        /// Sealing failed: the key's sequence numbers are used up, or a message exceeds a frame.
+        /// Sealing failed: the key has sealed as many frames as it may, or a message exceeds a frame.
         SealFailed = "seal_failed",
         /// Blocks sent to all their destinations.
         BlocksDone = "blocks_done",
+        /// Links that were set or changed.
+        Linked = "linked",
+        /// Keys reported as worn.
+        Worn = "worn",
     }
 );
 
@@ -62,8 +67,6 @@ pub enum Target {
 pub type MessageBytes = ArrayVec<u8, MESSAGE_BYTES_MAX>;
 
 /// What the control plane asks of spread.
-// The largest variant is the common one, and a box for it would allocate on one thread and free on another.
-#[allow(clippy::large_enum_variant)]
 pub enum SpreadCommand {
     /// Sends a message.
     Send {
@@ -74,26 +77,16 @@ pub enum SpreadCommand {
         /// What.
         message: MessageBytes,
     },
-    /// A peer can be reached in this way from now on. Frames of the link before are in order.
-    Link {
-        /// The peer.
-        peer: PeerIndex,
-        /// Its role.
-        role: Role,
-        /// How.
-        link: PeerLink,
-    },
-    /// A peer is gone.
-    Unlink {
-        /// The peer.
-        peer: PeerIndex,
-    },
 }
 
 /// The rings and the pool of [`Spread`].
 pub struct SpreadLinks<P: FramePool> {
     /// Messages of the control plane.
     pub commands: Consumer<SpreadCommand>,
+    /// The ways to peers, from the handshakes.
+    pub sessions: Consumer<LinkCommand>,
+    /// Keys that are worn, to the handshakes.
+    pub worn: Producer<Worn>,
     /// Blocks of the control plane.
     pub blocks: Consumer<SpreadBlockTask>,
     /// Blocks given back, so that this stage never frees memory.
@@ -125,6 +118,7 @@ struct Fan<T> {
 /// The stage.
 pub struct Spread<P: FramePool> {
     commands: Consumer<SpreadCommand>,
+    sessions: Consumer<LinkCommand>,
     blocks: Consumer<SpreadBlockTask>,
     returned: Producer<Arc<SpreadBlock>>,
     batches: Consumer<OwnBatch<P::Buf>>,
@@ -147,10 +141,11 @@ impl<P: FramePool> Spread<P> {
     pub fn new(peers_max: usize, links: SpreadLinks<P>) -> Spread<P> {
         Spread {
             commands: links.commands,
+            sessions: links.sessions,
             blocks: links.blocks,
             returned: links.returned,
             batches: links.batches,
-            outbox: Outbox::new(peers_max, links.pool, links.out),
+            outbox: Outbox::new(peers_max, links.pool, links.out, links.worn),
             message: None,
             batch: None,
             block: None,
@@ -162,6 +157,20 @@ impl<P: FramePool> Spread<P> {
         self.outbox.link(peer, role, link);
     }
 
+    /// Takes changes of the ways to peers; a few a second at most.
+    fn follow_sessions(&mut self) -> usize {
+        let mut work = 0;
+        while let Some(command) = self.sessions.pop() {
+            work += 1;
+            match command {
+                LinkCommand::Link { peer, role, link } => self.outbox.link(peer, role, &link),
+                LinkCommand::Move { peer, addresses } => self.outbox.readdress(peer, addresses),
+                LinkCommand::Unlink { peer } => self.outbox.unlink(peer),
+            }
+        }
+        work
+    }
+
     fn send_messages(&mut self) -> usize {
         let mut work = 0;
         while work < MESSAGES_PER_POLL {
@@ -170,8 +179,6 @@ impl<P: FramePool> Spread<P> {
                     Some(SpreadCommand::Send { to, class, message }) => {
                         self.message = Some(Fan { message, to, class, next: 0, stalls: 0 });
                     }
-                    Some(SpreadCommand::Link { peer, role, link }) => self.outbox.link(peer, role, &link),
-                    Some(SpreadCommand::Unlink { peer }) => self.outbox.unlink(peer),
                     None => break,
                 }
                 work += 1;
@@ -267,7 +274,7 @@ impl<P: FramePool> Stage for Spread<P> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
-        let work = self.send_messages() + self.send_batches() + self.send_blocks();
+        let work = self.follow_sessions() + self.send_messages() + self.send_batches() + self.send_blocks();
         let held = self.message.is_some() || self.batch.is_some();
         self.outbox.counters.add(SpreadCounter::Stalled, u64::from(held));
         Progress { work, backpressured: held && work == 0 }

@@ -2,7 +2,7 @@
 
 use super::SpreadCounter;
 use crate::metrics::Counters;
-use crate::peer::{PeerIndex, PeerLink, Role};
+use crate::peer::{PeerIndex, PeerLink, Role, Worn};
 use crate::port::{FrameBuf, FramePool};
 use crate::session::{SEAL_BYTES, Sealer};
 use roko_ring::spsc::Producer;
@@ -19,6 +19,8 @@ struct Destination {
     role: Role,
     addresses: Addresses,
     sealer: Sealer,
+    /// That the key is worn has been said.
+    reported: bool,
 }
 
 /// What became of a frame.
@@ -39,16 +41,18 @@ pub(super) struct Outbox<P: FramePool> {
     peers: Box<[Option<Destination>]>,
     /// Peers with a validator's role and a link, by ascending index.
     validators: Vec<PeerIndex>,
+    worn: Producer<Worn>,
     pub(super) counters: Counters<SpreadCounter>,
 }
 
 impl<P: FramePool> Outbox<P> {
-    pub(super) fn new(peers_max: usize, pool: P, links: OutLinks<P::Buf>) -> Outbox<P> {
+    pub(super) fn new(peers_max: usize, pool: P, links: OutLinks<P::Buf>, worn: Producer<Worn>) -> Outbox<P> {
         Outbox {
             pool,
             links,
             peers: (0..peers_max).map(|_| None).collect(),
             validators: Vec::with_capacity(peers_max),
+            worn,
             counters: Counters::new("spread"),
         }
     }
@@ -58,9 +62,18 @@ impl<P: FramePool> Outbox<P> {
             self.counters.count(SpreadCounter::NoLink);
             return;
         };
-        let sealer = Sealer::new(&link.keys, link.session, link.core, link.key_phase);
-        *place = Some(Destination { role, addresses: link.addresses, sealer });
+        let sealer = Sealer::of(link);
+        *place = Some(Destination { role, addresses: link.addresses, sealer, reported: false });
+        self.counters.count(SpreadCounter::Linked);
         self.list_validators();
+    }
+
+    /// Changes where frames to a peer go. Its key and sequence numbers go on.
+    pub(super) fn readdress(&mut self, peer: PeerIndex, addresses: Addresses) {
+        if let Some(Some(destination)) = self.peers.get_mut(peer.as_usize()) {
+            destination.addresses = addresses;
+            self.counters.count(SpreadCounter::Linked);
+        }
     }
 
     pub(super) fn unlink(&mut self, peer: PeerIndex) {
@@ -121,6 +134,12 @@ impl<P: FramePool> Outbox<P> {
         }
         let pushed = ring.push(buf);
         debug_assert!(pushed.is_ok(), "the room was checked");
+        if destination.sealer.is_worn() && !destination.reported {
+            let (session, key_phase) = destination.sealer.key();
+            // A full ring loses nothing: the next frame says it again.
+            destination.reported = self.worn.push(Worn { peer, session, key_phase }).is_ok();
+            self.counters.add(SpreadCounter::Worn, u64::from(destination.reported));
+        }
         self.counters.count(match class {
             PriorityClass::Consensus => SpreadCounter::FramesConsensus,
             PriorityClass::Block => SpreadCounter::FramesBlock,

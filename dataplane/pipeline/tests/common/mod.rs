@@ -9,8 +9,9 @@ use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::client::ClientPort;
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
+use roko_pipeline::keys::{InstalledKeys, KeyCommand};
 use roko_pipeline::order::OrderConfig;
-use roko_pipeline::peer::{Admission, KeySource, PeerIndex, PeerLink, Role};
+use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
 use roko_pipeline::port::{Port, RxPort, TxPort};
@@ -18,6 +19,7 @@ use roko_pipeline::session::AeadKeys;
 use roko_pipeline::switch::Switch;
 use roko_pipeline::verify::VerifyConfig;
 use roko_ring::seqlock::{PageWriter, page};
+use roko_ring::spsc::Producer;
 use roko_wire::clock::ClockMap;
 use roko_wire::ethereum::{Envelope, EthereumTx, wire};
 use roko_wire::nano::{ClockSource, ClockState};
@@ -64,7 +66,14 @@ pub fn link(from: Station, to: Station) -> PeerLink {
 
 pub fn link_of(from: Station, to: Station, generation: u8) -> PeerLink {
     let session = session(from, to, generation);
-    PeerLink { addresses: addresses(from, to), session, core: 0, key_phase: 0, keys: keys(session) }
+    PeerLink {
+        addresses: addresses(from, to),
+        session,
+        core: 0,
+        key_phase: 0,
+        keys: keys(session),
+        limits: KeyLimits::default(),
+    }
 }
 
 /// Knows the sessions of all stations with one of them, by the names that [`session`] gives.
@@ -78,7 +87,8 @@ pub fn role(station: Station, validators: Station) -> Role {
 }
 
 impl KeySource for NamedSessions {
-    fn admit(&mut self, session: u64) -> Option<Admission> {
+    fn admit(&mut self, name: KeyName) -> Option<Admission> {
+        let KeyName { session, core: 0, phase: 0 } = name else { return None };
         let [0, 0, 0, 0, 1, from, to, generation] = session.to_be_bytes() else { return None };
         (to == self.this && from <= self.validators).then(|| Admission {
             peer: PeerIndex(from.into()),
@@ -172,10 +182,19 @@ pub struct Lone {
 impl Lone {
     /// Validator 0 of two; the test speaks for everyone else.
     pub fn new() -> Lone {
+        Lone::of(Box::new(NamedSessions { this: 0, validators: 2 }))
+    }
+
+    /// The same, whose keys come from the test through the ring that handshakes use.
+    pub fn with_keys() -> (Lone, Producer<KeyCommand>) {
+        let (commands, keys) = InstalledKeys::new(8);
+        (Lone::of(Box::new(keys)), commands)
+    }
+
+    fn of(source: Box<dyn KeySource>) -> Lone {
         let (writer, clock) = clock();
         let pool = InProcessPool::new(8_192);
         let (near, far) = pair(1024, (InProcessPool::new(8_192), pool.clone()));
-        let source = Box::new(NamedSessions { this: 0, validators: 2 });
         let plane = assemble(near, config(0, 2), source, clock.clone()).expect("the settings fit");
         let (rx, tx, pool) = far.split();
         Lone { stages: plane.stages, control: plane.control, rx, tx, pool, clock, _clock: writer }

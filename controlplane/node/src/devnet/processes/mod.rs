@@ -21,19 +21,21 @@ pub mod watch;
 pub mod wire;
 
 use super::load::{Capture, LoadPlan, Loader};
-use super::{DevnetError, Watched, client_entry, client_links, client_seed, report};
+use super::{DevnetError, Watched, client_entry, client_seed, report, sessions};
 use crate::accounts::DevnetGenesis;
 use crate::chain::Chain;
+use crate::handshake::HandshakeOptions;
 use crate::observe::status::NodeStatus;
 use crate::validator::NodeOptions;
 use node::Node;
-use roko_peers::{Membership, NodeIdentity};
+use roko_peers::{Membership, NodeIdentity, Role, Sessions};
 use roko_time::ClockDriver;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
 use watch::Watcher;
 use wire::{WireKind, Wires};
 
@@ -68,6 +70,9 @@ pub struct ProcessDevnet {
     wires: Arc<Wires>,
     kind: WireKind,
     started: Instant,
+    /// The load client's.
+    sessions: Vec<Sessions>,
+    _handshakes: Runtime,
     _client: Box<dyn std::any::Any>,
     _clock_driver: ClockDriver,
 }
@@ -99,11 +104,16 @@ impl ProcessDevnet {
                 .map_err(|error| say(&error))?;
             nodes.push(Node::spawn(index, &config, wires.of_node(index), endpoint.ip)?);
         }
-        let links = client_links(&client, &members, &chain, &data_dir)?;
-        let record = record.map(|path| Capture::create(&path, &links)).transpose()?;
+        let record = record.map(|path| Capture::create(&path, &members)).transpose()?;
+        let key_log = record.as_ref().map(Capture::key_log);
         let at = SocketAddr::new(entry.endpoint.ip, entry.endpoint.port);
         let load_plan = LoadPlan::new(&chain, accounts, clock);
-        let (loader, keep) = wires.loader(at, &links, load_plan, record).map_err(DevnetError::Network)?;
+        let (loader, ends, keep) = wires.loader(at, load_plan, record).map_err(DevnetError::Network)?;
+        // Its threads stay in the namespace in which they are started.
+        let handshakes = wires.hub().within(roko_peers::link::runtime).map_err(|error| say(&error))??;
+        let handshake = HandshakeOptions { key_log, ..options.handshake.clone() };
+        let parts = sessions::parts(None, handshake_addresses(&members), handshakes.handle());
+        let sessions = sessions::of_client(client, members, &chain, &data_dir, parts, &handshake, ends)?;
         let watcher = Watcher::start(Arc::clone(&wires), nodes.iter().map(|node| node.ip).collect())?;
         let mut network = ProcessDevnet {
             watcher,
@@ -111,10 +121,13 @@ impl ProcessDevnet {
             wires,
             kind: wire,
             started,
+            sessions: vec![sessions],
+            _handshakes: handshakes,
             _client: keep,
             _clock_driver: clock_driver,
         };
         network.wait_for_all(stop)?;
+        sessions::wait_for(&network.sessions, network.nodes.len());
         Ok((network, loader))
     }
 
@@ -156,6 +169,15 @@ impl ProcessDevnet {
     pub fn stop(self) {
         drop(self);
     }
+}
+
+/// Where each member listens for handshakes, by slot: validators at the port after that of their data plane.
+fn handshake_addresses(members: &Membership) -> Vec<Option<SocketAddr>> {
+    let of = |peer: &roko_peers::Peer| match peer.role {
+        Role::Validator(_) => Some(SocketAddr::new(peer.endpoint.ip, peer.endpoint.port + 1)),
+        Role::Client => None,
+    };
+    members.peers().iter().map(of).collect()
 }
 
 impl Drop for ProcessDevnet {

@@ -6,7 +6,7 @@ use roko_dpdk::{Eal, EalConfig, PoolConfig, PortConfig, vdev_port};
 use roko_os::netns::{Device, Namespace, NetnsError, remove_stale};
 use roko_peers::Membership;
 use roko_peers::membership::derived_mac;
-use roko_pipeline::peer::PeerLink;
+use roko_pipeline::client::ClientSessions;
 use roko_pipeline::port::dpdk::DpdkPort;
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
@@ -134,19 +134,21 @@ impl Wires {
     pub fn loader(
         &self,
         own: SocketAddr,
-        links: &[PeerLink],
         plan: LoadPlan,
         record: Option<Capture>,
-    ) -> Result<(Loader, Box<dyn Any>), String> {
+    ) -> Result<(Loader, ClientSessions, Box<dyn Any>), String> {
+        let validators = self.nodes.len();
         if self.kind == WireKind::IoUring {
             let pool = InProcessPool::new(CLIENT_FRAMES as usize);
             let open = || UdpPort::open(own, derived_mac(&own.ip()), pool, CLIENT_SLOTS);
             let port = self.hub.within(open).map_err(|error| error.to_string())?;
             let port = port.map_err(|error| error.to_string())?;
-            return Ok((Loader::over(port, links, plan, record), Box::new(())));
+            let (loader, ends) = Loader::over(port, validators, plan, record);
+            return Ok((loader, ends, Box::new(())));
         }
         let (port, keep) = self.client_port()?;
-        Ok((Loader::over(port, links, plan, record), keep))
+        let (loader, ends) = Loader::over(port, validators, plan, record);
+        Ok((loader, ends, keep))
     }
 
     fn client_port(&self) -> Result<(DpdkPort, Box<dyn Any>), String> {

@@ -1,0 +1,101 @@
+//! What two ends of a session say to each other after the handshake: twenty bytes each, a kind and its content.
+//!
+//! | kind | name | content | says |
+//! |---:|---|---|---|
+//! | 1 | rekey | phase u8 | the sender wants to seal with this phase next |
+//! | 2 | ready | phase u8 | frames of this phase are opened here |
+//! | 3 | switched | phase u8 | the sender seals with this phase now |
+//! | 4 | moved | address, as in the hello | the sender's data plane is reached there from now on |
+//! | 5 | alive | | nothing else to say |
+//! | 6 | renew | | the dialer shall make a new session |
+//!
+//! The rest of the twenty bytes is zero.
+
+use crate::hello::{ENDPOINT_BYTES, endpoint_bytes, read_endpoint};
+use roko_wire::genesis::Endpoint;
+
+/// Bytes of every message.
+pub(super) const MESSAGE_BYTES: usize = 1 + ENDPOINT_BYTES;
+
+/// A message of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Message {
+    Rekey(u8),
+    Ready(u8),
+    Switched(u8),
+    Moved(Endpoint),
+    Alive,
+    Renew,
+}
+
+impl Message {
+    pub(super) fn to_bytes(self) -> [u8; MESSAGE_BYTES] {
+        let mut out = [0; MESSAGE_BYTES];
+        let (kind, phase) = match self {
+            Message::Rekey(phase) => (1, phase),
+            Message::Ready(phase) => (2, phase),
+            Message::Switched(phase) => (3, phase),
+            Message::Moved(endpoint) => {
+                out[0] = 4;
+                out[1..].copy_from_slice(&endpoint_bytes(&endpoint));
+                return out;
+            }
+            Message::Alive => (5, 0),
+            Message::Renew => (6, 0),
+        };
+        (out[0], out[1]) = (kind, phase);
+        out
+    }
+
+    pub(super) fn read(bytes: &[u8; MESSAGE_BYTES]) -> Option<Message> {
+        let (phase, rest_is_zero) = (bytes[1], bytes[2..].iter().all(|byte| *byte == 0));
+        match bytes[0] {
+            1 if rest_is_zero => Some(Message::Rekey(phase)),
+            2 if rest_is_zero => Some(Message::Ready(phase)),
+            3 if rest_is_zero => Some(Message::Switched(phase)),
+            4 => {
+                let mut place = [0; ENDPOINT_BYTES];
+                place.copy_from_slice(&bytes[1..]);
+                read_endpoint(&place).map(Message::Moved)
+            }
+            5 if rest_is_zero && phase == 0 => Some(Message::Alive),
+            6 if rest_is_zero && phase == 0 => Some(Message::Renew),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_reads_is_written_the_same(bytes in any::<[u8; MESSAGE_BYTES]>(), kind in 0u8..8, zero in any::<bool>()) {
+            let mut bytes = bytes;
+            bytes[0] = kind;
+            if zero {
+                bytes[2..].fill(0);
+            }
+            if let Some(message) = Message::read(&bytes) {
+                prop_assert_eq!(message.to_bytes(), bytes);
+            }
+        }
+
+        #[test]
+        fn messages_read_back(phase in any::<u8>(), ip in any::<std::net::IpAddr>(), port in 1u16..) {
+            let all = [
+                Message::Rekey(phase),
+                Message::Ready(phase),
+                Message::Switched(phase),
+                Message::Moved(Endpoint { ip, port }),
+                Message::Alive,
+                Message::Renew,
+            ];
+            for message in all {
+                prop_assert_eq!(Message::read(&message.to_bytes()), Some(message));
+            }
+        }
+    }
+}
