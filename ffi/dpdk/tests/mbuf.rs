@@ -109,7 +109,8 @@ fn follows_the_model(pool: &MbufPool, steps: &[Step]) {
 #[test]
 fn a_frame_follows_its_model() {
     let eal = Eal::start(&EalConfig::unprivileged(64)).expect("EAL without privilege");
-    let config = PoolConfig { mbufs: 63, cache_mbufs: 0, data_room_bytes: (HEADROOM + ROOM) as u16 };
+    let config =
+        PoolConfig { mbufs: 63, cache_mbufs: 0, data_room_bytes: (HEADROOM + ROOM) as u16, packed: false };
     let pool = eal.pool("frames", &config).expect("a small pool");
     let mut runner = TestRunner::new(Config { cases: 400, failure_persistence: None, ..Config::default() });
     let steps = proptest::collection::vec(step(), 0..40);

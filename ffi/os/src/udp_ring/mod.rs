@@ -85,7 +85,8 @@ mod tests {
             let mut bytes = [0xff; ADDRESS_BYTES];
             let used = write_address(address, &mut bytes) as usize;
             assert_eq!(read_address(&bytes[..used]), Some(address));
-            assert_eq!(read_address(&bytes[..used - 1]).is_some(), used - 1 >= 8 && address.is_ipv4());
+            // An IPv4 address ends in bytes that say nothing.
+            assert_eq!(read_address(&bytes[..used - 1]).is_some(), address.is_ipv4());
         }
         assert_eq!(read_address(&[]), None);
     }

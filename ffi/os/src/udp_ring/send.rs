@@ -103,13 +103,10 @@ impl UdpSender {
     pub fn flush(&mut self) {
         if self.queued > 0 {
             self.stats.system_calls += 1;
-            match self.ring.submit() {
-                Ok(count) => {
-                    self.queued -= count.min(self.queued);
-                    self.stats.datagrams += count as u64;
-                }
-                // The kernel has no room now: they stay queued for the next call.
-                Err(_) => {}
+            // Where the kernel has no room now, they stay queued for the next call.
+            if let Ok(count) = self.ring.submit() {
+                self.queued -= count.min(self.queued);
+                self.stats.datagrams += count as u64;
             }
         }
         self.reap();
