@@ -36,6 +36,7 @@ fn a_pool_is_full_again_after_a_million_mbufs() {
 
     from_many_threads(&eal);
     drop(guard);
+    packed(&eal);
     exhaustion(&eal);
     refusals(&eal);
     assert_eq!(pool.available_count(), pool.count());
@@ -48,6 +49,20 @@ fn a_pool_is_full_again_after_a_million_mbufs() {
         Eal::start(&EalConfig::unprivileged(64)).expect_err("once a process"),
         Error::EalStartedBefore
     );
+}
+
+/// Mbufs of a packed pool lie one behind the other without a gap, across pages.
+fn packed(eal: &Eal) {
+    let config = PoolConfig { mbufs: 1023, cache_mbufs: 0, packed: true, ..PoolConfig::default() };
+    let pool = eal.pool("packed", &config).expect("1,023 mbufs fit beside");
+    let all: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
+    assert_eq!(all.len(), 1023);
+    let mut places: Vec<usize> = all.iter().map(|mbuf| mbuf.data().as_ptr().addr()).collect();
+    places.sort_unstable();
+    let step = places[1] - places[0];
+    assert!(step < 4096 && places.windows(2).all(|two| two[1] - two[0] == step), "steps of {step} bytes");
+    drop(all);
+    assert_eq!(pool.available_count(), pool.count());
 }
 
 /// Two registered threads and two others share the pool; mbufs also cross from thread to thread.
