@@ -64,6 +64,10 @@ pub struct DevnetArgs {
     /// Run each validator in a process and a network namespace of its own, over the kernel's bridge. Needs root.
     #[arg(long)]
     processes: bool,
+    /// Kill a validator this often with SIGKILL, one after the other, and start it again half as long after: for instance
+    /// 10s. What is sent to a validator that is away is lost.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "processes")]
+    kill_every: Option<Duration>,
     /// The network between the validators [default: net-ring; with --processes af_packet]
     #[arg(long, value_enum)]
     port: Option<PortKind>,

@@ -18,6 +18,7 @@ use roko_wire::rules::TRANSFER_GAS;
 use roko_wire::tx::NativeTx;
 use roko_wire::{Address, ChainId};
 use ruint::aliases::U256;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::net::IpAddr;
@@ -128,17 +129,33 @@ impl Capture {
     }
 }
 
+/// Nonces that accounts go on from: what was sent to a validator that was away is lost, and they send it again.
+#[derive(Clone, Debug, Default)]
+pub struct Resync(Arc<Mutex<Vec<HashMap<Address, u64>>>>);
+
+impl Resync {
+    /// Has these accounts go on from these nonces.
+    pub fn go_on_from(&self, nonces: HashMap<Address, u64>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(nonces);
+    }
+
+    fn take(&self) -> Vec<HashMap<Address, u64>> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Sends a plan's transfers.
 pub struct Loader {
     port: Box<dyn Submit>,
     plan: LoadPlan,
     next: usize,
     counts: Arc<LoadCounts>,
+    resync: Resync,
 }
 
 impl Loader {
     fn new<P: Port + 'static>(port: ClientPort<P>, plan: LoadPlan) -> Loader {
-        Loader { port: Box::new(port), plan, next: 0, counts: Arc::default() }
+        Loader { port: Box::new(port), plan, next: 0, counts: Arc::default(), resync: Resync::default() }
     }
 
     /// A loader over `port` that sends to `validators` validators, once the rings returned with it give it sessions.
@@ -173,6 +190,19 @@ impl Loader {
         self.plan.senders.iter().map(|sender| sender.key.address()).collect()
     }
 
+    /// The accounts that send to a validator.
+    #[must_use]
+    pub fn accounts_of(&self, validator: usize) -> Vec<Address> {
+        let senders = self.plan.senders.iter().filter(|sender| sender.validator == validator);
+        senders.map(|sender| sender.key.address()).collect()
+    }
+
+    /// Changes nonces while it sends.
+    #[must_use]
+    pub fn resync(&self) -> Resync {
+        self.resync.clone()
+    }
+
     /// Takes up the accounts' nonces from the state, for a devnet that goes on.
     pub fn set_nonces(&mut self, nonce_of: impl Fn(&Address) -> u64) {
         for sender in &mut self.plan.senders {
@@ -192,7 +222,12 @@ impl Loader {
             if over && sent >= due {
                 break;
             }
-            sent += self.round((due - sent).min(ROUND_MAX), stop);
+            for nonces in self.resync.take() {
+                for sender in &mut self.plan.senders {
+                    sender.nonce = nonces.get(&sender.key.address()).copied().unwrap_or(sender.nonce);
+                }
+            }
+            sent += self.round((due - sent).min(ROUND_MAX));
             std::thread::sleep(ROUND);
         }
         // What the port has not taken yet is offered for a little longer.
@@ -205,7 +240,7 @@ impl Loader {
     }
 
     /// Signs and sends `count` transfers, those for one validator together. Returns how many were sent.
-    fn round(&mut self, count: u64, stop: &AtomicBool) -> u64 {
+    fn round(&mut self, count: u64) -> u64 {
         let validators = self.plan.senders.iter().map(|sender| sender.validator).max().unwrap_or(0) + 1;
         let mut due: Vec<Vec<Vec<u8>>> = vec![Vec::new(); validators];
         for _ in 0..count {
@@ -220,10 +255,10 @@ impl Loader {
             while !left.is_empty() {
                 let taken = match self.port.submit(to, &left) {
                     Ok(()) => left.len(),
-                    Err(ClientError::NoSession { .. }) if !stop.load(Ordering::Relaxed) => {
+                    // The validator is away: what it should have had is lost, and the others' do not wait for it.
+                    Err(ClientError::NoSession { .. }) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
-                        std::thread::sleep(ROUND);
-                        0
+                        left.len()
                     }
                     Err(ClientError::Busy { sent }) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
@@ -233,7 +268,6 @@ impl Loader {
                     // Keys are renewed long before they are used up and our own transfers are short: neither happens.
                     Err(
                         ClientError::KeyUsedUp
-                        | ClientError::NoSession { .. }
                         | ClientError::UnknownTarget { .. }
                         | ClientError::TooLarge { .. },
                     ) => {

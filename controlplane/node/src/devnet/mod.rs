@@ -76,6 +76,10 @@ pub trait Watched {
     fn processes(&self) -> usize;
     /// How long to wait before it is asked again.
     fn patience(&self) -> Duration;
+    /// Validators that were killed on purpose and started again.
+    fn restarts(&self) -> u64 {
+        0
+    }
     /// Why it cannot go on: a node's process has ended.
     fn failure(&self) -> Option<String> {
         None

@@ -78,6 +78,8 @@ pub struct Report {
     pub validators: usize,
     /// Processes that the validators run in.
     pub processes: usize,
+    /// Validators that were killed on purpose and started again.
+    pub restarts: u64,
     /// Seconds from the start of the load to this report.
     pub seconds: f64,
     /// From the start of the process' devnet to the first final block, milliseconds; `null` when there is none.
@@ -150,6 +152,7 @@ pub fn report(network: &impl Watched, run: &Run<'_>) -> Report {
     Report {
         validators: nodes.len(),
         processes: network.processes(),
+        restarts: network.restarts(),
         seconds,
         first_final_ms: run.first_final.map(|after| after.as_secs_f64() * 1e3),
         blocks: nodes.iter().map(|node| node.blocks_final).max().unwrap_or(0),

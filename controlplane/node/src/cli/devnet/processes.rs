@@ -5,6 +5,7 @@ use crate::cli::profile::placement;
 use crate::cli::serve::runtime;
 use crate::cli::{CliError, CliResult};
 use crate::devnet::Watched;
+use crate::devnet::processes::faults::Faults;
 use crate::devnet::processes::files::{METRICS_PORT, RPC_PORT};
 use crate::devnet::processes::relay::Relay;
 use crate::devnet::processes::wire::WireKind;
@@ -37,6 +38,7 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
         options: options(),
         clock_bound_us: args.clock_bound_us,
         record: args.record.clone(),
+        faults: args.kill_every.map(|every| Faults { every, until: args.length }),
     };
     let (name, idle) = (&placement.profile().name, placement.profile().idle.strategy.name());
     let count = args.validators;

@@ -14,6 +14,7 @@
 //!
 //! [`wire`] makes the network, [`files`] what each process reads, [`node`] runs one, [`watch`] collects what they tell.
 
+pub mod faults;
 pub mod files;
 pub mod node;
 pub mod relay;
@@ -27,6 +28,7 @@ use crate::chain::Chain;
 use crate::handshake::HandshakeOptions;
 use crate::observe::status::NodeStatus;
 use crate::validator::NodeOptions;
+use faults::{Faults, Killer};
 use node::Node;
 use roko_peers::{Membership, NodeIdentity, Role, Sessions};
 use roko_time::ClockDriver;
@@ -41,6 +43,8 @@ use wire::{WireKind, Wires};
 
 /// How long the processes may take to answer for the first time.
 const START_MAX: Duration = Duration::from_secs(60);
+/// How long a validator that was started again has before transfers for it are sent anew.
+const BACK_AFTER: Duration = Duration::from_millis(1_500);
 /// How long they may take to end once they are asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
@@ -60,13 +64,17 @@ pub struct ProcessPlan {
     pub clock_bound_us: u32,
     /// Where what the load client sends is recorded.
     pub record: Option<PathBuf>,
+    /// Whether validators are killed, and when.
+    pub faults: Option<Faults>,
 }
 
 /// A network of processes that runs. Dropping it ends the processes and removes the namespaces.
 pub struct ProcessDevnet {
     /// Told first: it asks the nodes.
     watcher: Watcher,
-    nodes: Vec<Node>,
+    /// Ended first of all: it starts processes.
+    killer: Option<Killer>,
+    nodes: Arc<Vec<Node>>,
     wires: Arc<Wires>,
     kind: WireKind,
     started: Instant,
@@ -84,7 +92,7 @@ impl ProcessDevnet {
     /// When this process may not make namespaces, or a node does not start; says what its log says.
     pub fn start(plan: ProcessPlan, stop: &AtomicBool) -> Result<(ProcessDevnet, Loader), DevnetError> {
         let started = Instant::now();
-        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us, record } = plan;
+        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us, record, faults } = plan;
         let say = |error: &dyn std::fmt::Display| DevnetError::Network(error.to_string());
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
@@ -117,7 +125,8 @@ impl ProcessDevnet {
         let watcher = Watcher::start(Arc::clone(&wires), nodes.iter().map(|node| node.ip).collect())?;
         let mut network = ProcessDevnet {
             watcher,
-            nodes,
+            killer: None,
+            nodes: Arc::new(nodes),
             wires,
             kind: wire,
             started,
@@ -128,7 +137,22 @@ impl ProcessDevnet {
         };
         network.wait_for_all(stop)?;
         sessions::wait_for(&network.sessions, network.nodes.len());
+        network.killer = faults.map(|faults| network.begin_faults(faults, &loader)).transpose()?;
         Ok((network, loader))
+    }
+
+    /// Kills validators from now on. The load goes on with what was lost: from the nonces that another validator has.
+    fn begin_faults(&self, faults: Faults, loader: &Loader) -> std::io::Result<Killer> {
+        let (wires, resync) = (Arc::clone(&self.wires), loader.resync());
+        let accounts: Vec<Vec<_>> = (0..self.nodes.len()).map(|index| loader.accounts_of(index)).collect();
+        let ips: Vec<_> = self.nodes.iter().map(|node| node.ip).collect();
+        let back = move |index: usize| {
+            std::thread::sleep(BACK_AFTER);
+            if let Ok(nonces) = watch::nonces(&wires, ips[(index + 1) % ips.len()], &accounts[index]) {
+                resync.go_on_from(accounts[index].iter().copied().zip(nonces).collect());
+            }
+        };
+        Killer::start(faults, Arc::clone(&self.nodes), back)
     }
 
     fn wait_for_all(&mut self, stop: &AtomicBool) -> Result<(), DevnetError> {
@@ -182,10 +206,11 @@ fn handshake_addresses(members: &Membership) -> Vec<Option<SocketAddr>> {
 
 impl Drop for ProcessDevnet {
     fn drop(&mut self) {
+        self.killer = None;
         self.watcher.stop();
-        self.nodes.iter_mut().for_each(Node::ask_to_end);
+        self.nodes.iter().for_each(Node::ask_to_end);
         let until = Instant::now() + STOP_MAX;
-        self.nodes.iter_mut().for_each(|node| node.wait_or_kill(until));
+        self.nodes.iter().for_each(|node| node.wait_or_kill(until));
     }
 }
 
@@ -210,6 +235,9 @@ impl Watched for ProcessDevnet {
     }
     fn patience(&self) -> Duration {
         Duration::from_millis(20)
+    }
+    fn restarts(&self) -> u64 {
+        self.killer.as_ref().map_or(0, Killer::restarts)
     }
     fn failure(&self) -> Option<String> {
         self.nodes.iter().find_map(Node::ended)

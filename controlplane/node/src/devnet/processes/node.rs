@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lines of its log that are shown when it ends by itself.
@@ -21,7 +22,11 @@ pub struct Node {
     pub ip: IpAddr,
     /// What it says.
     pub log: PathBuf,
+    config: PathBuf,
+    namespace: String,
     child: Mutex<Child>,
+    /// It was killed on purpose and is not started again yet.
+    down: AtomicBool,
 }
 
 impl Node {
@@ -35,32 +40,48 @@ impl Node {
         namespace: &Namespace,
         ip: IpAddr,
     ) -> Result<Node, DevnetError> {
-        let log = config.with_file_name("node.log");
-        let said = std::fs::File::create(&log)?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", namespace.name()])
-            .arg(std::env::current_exe()?)
-            .args(["run", "--parent", &std::process::id().to_string(), "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(said.try_clone()?)
-            .stderr(said)
-            // Ctrl-C reaches this process alone, which ends the nodes in its own time.
-            .process_group(0)
-            .spawn()?;
-        Ok(Node { index, ip, log, child: Mutex::new(child) })
+        let (log, namespace) = (config.with_file_name("node.log"), namespace.name().to_owned());
+        let child = Mutex::new(start(config, &log, &namespace)?);
+        Ok(Node { index, ip, log, config: config.to_owned(), namespace, child, down: AtomicBool::new(false) })
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn kill(&self) {
+        self.down.store(true, Ordering::Relaxed);
+        let mut child = self.child();
+        // One that has ended by itself is shown when it is started again.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Starts it again on the same data.
+    ///
+    /// # Errors
+    /// As [`Node::spawn`].
+    pub fn start_again(&self) -> Result<(), DevnetError> {
+        let mut child = self.child();
+        *child = start(&self.config, &self.log, &self.namespace)?;
+        self.down.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Its process' number.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
+        self.child().id()
     }
 
     /// How it ended, in words with the end of its log; `None` while it runs.
     #[must_use]
     pub fn ended(&self) -> Option<String> {
-        let status = self.child.lock().unwrap_or_else(PoisonError::into_inner).try_wait().ok()??;
+        if self.down.load(Ordering::Relaxed) {
+            return None;
+        }
+        let status = self.child().try_wait().ok()??;
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
@@ -68,7 +89,7 @@ impl Node {
     }
 
     /// Asks it to end.
-    pub fn ask_to_end(&mut self) {
+    pub fn ask_to_end(&self) {
         if self.ended().is_none()
             && let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw)
         {
@@ -78,8 +99,8 @@ impl Node {
     }
 
     /// Waits until it has ended, and kills it when it has not by `until`.
-    pub fn wait_or_kill(&mut self, until: Instant) {
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+    pub fn wait_or_kill(&self, until: Instant) {
+        let mut child = self.child();
         while matches!(child.try_wait(), Ok(None)) {
             if Instant::now() >= until {
                 let _ = child.kill();
@@ -89,4 +110,21 @@ impl Node {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Starts this program in a namespace; what it says goes to the end of `log`.
+fn start(config: &Path, log: &Path, namespace: &str) -> Result<Child, DevnetError> {
+    let said = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
+    let child = Command::new("ip")
+        .args(["netns", "exec", namespace])
+        .arg(std::env::current_exe()?)
+        .args(["run", "--parent", &std::process::id().to_string(), "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(said.try_clone()?)
+        .stderr(said)
+        // Ctrl-C reaches this process alone, which ends the nodes in its own time.
+        .process_group(0)
+        .spawn()?;
+    Ok(child)
 }
