@@ -292,7 +292,10 @@ async fn serve(args: &DevnetArgs, devnet: &Devnet) -> Result<Services, CliError>
 fn watch(args: &DevnetArgs, devnet: &Devnet, loader: Loader, stop: &Arc<AtomicBool>) -> CliResult {
     let first_final = wait_for_first(devnet, stop);
     if let Some(after) = first_final {
-        eprintln!("first final block after {:.0} ms", after.as_secs_f64() * 1e3);
+        let handshakes = devnet
+            .handshakes_took
+            .map_or("some came later".to_owned(), |took| format!("took {:.0} ms", took.as_secs_f64() * 1e3));
+        eprintln!("first final block after {:.0} ms; handshakes {handshakes}", after.as_secs_f64() * 1e3);
     }
     let counts = loader.counts();
     let (rate, length, load_stop) = (args.rate, args.length, Arc::clone(stop));

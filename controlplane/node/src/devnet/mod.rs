@@ -62,6 +62,8 @@ pub struct Devnet<S: Storage = FileStorage> {
     pub clock: NodeClock,
     /// When it was started.
     pub started: Instant,
+    /// How long all validators and the client took to open sessions with each other; `None` when some came later.
+    pub handshakes_took: Option<Duration>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     /// Of each validator, and of the load client after them.
@@ -164,7 +166,7 @@ impl<S: Storage> Devnet<S> {
         let (client_port, ends) = ClientPort::with_sessions(client_port, nodes.len());
         let parts = listening.parts(None);
         sessions.push(client_sessions(client, members, &chain, &data_dir, parts, &options, ends)?);
-        wait_for_sessions(&sessions, nodes.len());
+        let handshakes_took = wait_for_sessions(&sessions, nodes.len());
         for (index, control) in controls.into_iter().enumerate() {
             threads.push(control_thread(index, control, placement.pin_control(), &stop)?);
         }
@@ -174,6 +176,7 @@ impl<S: Storage> Devnet<S> {
             port_kind: kind,
             clock,
             started,
+            handshakes_took,
             stop,
             threads,
             sessions,
@@ -194,12 +197,13 @@ impl<S: Storage> Devnet<S> {
     }
 }
 
-/// Waits until all have sessions with all. Whoever is not there in time comes later: votes are sent again.
-fn wait_for_sessions(sessions: &[Sessions], count: usize) {
+/// Waits until all have sessions with all, and says how long that took. Whoever is not there in time comes later: votes
+/// are sent again.
+fn wait_for_sessions(sessions: &[Sessions], count: usize) -> Option<Duration> {
     let began = Instant::now();
-    for with_peers in sessions {
-        let _ = with_peers.wait_for(count, SESSIONS_PATIENCE.saturating_sub(began.elapsed()));
-    }
+    let is_there =
+        |with_peers: &Sessions| with_peers.wait_for(count, SESSIONS_PATIENCE.saturating_sub(began.elapsed()));
+    sessions.iter().all(is_there).then(|| began.elapsed())
 }
 
 fn control_thread<B: FrameBuf + 'static>(
