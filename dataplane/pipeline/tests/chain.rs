@@ -187,7 +187,7 @@ fn run_a_block(
     let span = Span { from: watermark, watermark: now(clock).saturating_add(1_000_000), after: watermark };
     let again = drain(zero, 2, span, step);
     check_body(&again, txs);
-    assert!(again.candidates().iter().all(|candidate| candidate.proof.late));
+    assert!(again.candidates().iter().all(|candidate| candidate.proof.late_times > 0));
     assert!(zero.builder.push(BuilderCommand::Release(again)).is_ok());
     assert!(zero.order.push(OrderCommand::Finalize { tag: 2, now: now(clock) }).is_ok());
     wait("finality", &mut *step, || value(zero, "order", "in_flight") == 0);

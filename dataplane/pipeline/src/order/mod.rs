@@ -5,6 +5,7 @@
 //! batches, and not lost.
 
 mod command;
+mod deferred;
 mod proof;
 
 pub use command::OrderCommand;
@@ -18,6 +19,7 @@ use crate::poll::{PollContext, Progress, Stage};
 use crate::port::FrameBuf;
 use crate::verify::stamp_of;
 use arrayvec::ArrayVec;
+use deferred::Deferred;
 use ed25519_zebra::SigningKey;
 use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
 use roko_ring::spsc::{Consumer, Producer};
@@ -114,6 +116,9 @@ const LATE_BATCHES_PER_POLL: usize = 4;
 /// Transactions looked at for expiry in one housekeeping.
 const EXPIRY_BUDGET: usize = 256;
 
+/// Late transactions that get one signature: id, end of the window, and how often they were late before.
+type LateBatch = ArrayVec<(TxId, NanoMoment, u8), TXS_PER_MESSAGE_MAX>;
+
 /// The stage.
 pub struct Order<B> {
     links: OrderLinks<B>,
@@ -131,6 +136,7 @@ pub struct Order<B> {
     late_after_tsc: u64,
     late_flush_ns: u64,
     late_flush_ticks: u64,
+    deferred: Deferred,
     /// A drain that waits for a buffer.
     waiting: Option<OrderCommand>,
     /// Transactions whose tie-break is by an earlier seed, found in a drain.
@@ -165,6 +171,7 @@ impl<B: FrameBuf> Order<B> {
             late_flush_ticks: 0,
             waiting: None,
             stale: Vec::with_capacity(config.block_room.txs),
+            deferred: Deferred::new(config.mempool.txs_max()),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
             counters: Counters::new("order"),
         })
@@ -311,16 +318,34 @@ impl<B: FrameBuf> Order<B> {
         debug_assert!(sent.is_ok(), "the room was checked");
     }
 
-    /// Stamps a batch of late transactions anew. Returns how many.
-    fn stamp_late(&mut self, now: &Received) -> usize {
-        let mut late: ArrayVec<(TxId, NanoMoment), TXS_PER_MESSAGE_MAX> = ArrayVec::new();
-        self.pool
-            .take_late(self.watermark, TXS_PER_MESSAGE_MAX, |view| late.push((view.id, view.valid_until)));
-        let taken = late.len();
+    /// Stamps a batch of late transactions anew, those first that have waited for it. Returns how many were looked at.
+    fn stamp_late(&mut self, now: &Received, tsc: u64) -> usize {
+        let mut late: LateBatch = ArrayVec::new();
+        while !late.is_full()
+            && let Some(id) = self.deferred.pop_due(tsc)
+        {
+            // It may be gone, or in a block by now.
+            if let Some(view) = self.pool.get(&id).filter(|view| view.tags == 0) {
+                late.push((id, view.valid_until, view.meta.late_times));
+            }
+        }
+        let room = late.remaining_capacity();
+        let deferred = &mut self.deferred;
+        let taken = self.pool.take_late(self.watermark, room, |view| {
+            if !deferred.defer(view.id, view.meta.late_times, tsc) {
+                late.push((view.id, view.valid_until, view.meta.late_times));
+            }
+        });
+        let looked_at = TXS_PER_MESSAGE_MAX - room + taken;
+        self.stamp_anew(late, now);
+        looked_at
+    }
+
+    fn stamp_anew(&mut self, mut late: LateBatch, now: &Received) {
         // A clock behind the watermark must not stamp below it again.
         let mut stamp = stamp_of(now, self.ingress);
         stamp.time = stamp.time.max(self.watermark);
-        late.retain(|(id, valid_until)| {
+        late.retain(|(id, valid_until, _)| {
             let in_time = stamp.time.saturating_add(stamp.bound_ns) <= *valid_until;
             if !in_time {
                 self.pool.remove(id);
@@ -329,19 +354,18 @@ impl<B: FrameBuf> Order<B> {
             in_time
         });
         if late.is_empty() {
-            return taken;
+            return;
         }
-        self.tree.rebuild(late.iter().map(|(id, _)| stamp.leaf(self.chain_id, id)));
+        self.tree.rebuild(late.iter().map(|(id, ..)| stamp.leaf(self.chain_id, id)));
         let leaves = late.len() as u8;
         let root = SignedRoot::sign(&self.signing_key, self.chain_id, self.ingress, leaves, self.tree.root());
-        for (index, (id, _)) in late.iter().enumerate() {
+        for (index, (id, _, late_times)) in late.iter().enumerate() {
             let path = self.tree.path(index).unwrap_or_default();
             let mut proof = StampProof::new(stamp, root, index as u8, &path, self.seed_count);
-            proof.late = true;
+            proof.late_times = late_times.saturating_add(1);
             self.pool.restamp(id, stamp.time, tie_break(&self.seed, id), proof);
         }
         self.counters.add(OrderCounter::StampedLate, late.len() as u64);
-        taken
     }
 
     /// Executes waiting commands. Returns how many, and whether one waits for a buffer.
@@ -383,9 +407,9 @@ impl<B: FrameBuf> Stage for Order<B> {
                 break;
             }
             let now = self.now(cx.tsc);
-            let taken = self.stamp_late(&now);
+            let taken = self.stamp_late(&now, cx.tsc);
             // A whole batch leaves more behind, and is worth its signature.
-            self.late_due = taken == TXS_PER_MESSAGE_MAX;
+            self.late_due = taken >= TXS_PER_MESSAGE_MAX;
             if !self.late_due {
                 self.late_after_tsc = cx.tsc.saturating_add(self.late_flush_ticks);
             }
@@ -396,6 +420,7 @@ impl<B: FrameBuf> Stage for Order<B> {
 
     fn housekeeping(&mut self, cx: &mut PollContext) {
         self.late_flush_ticks = nanos_to_ticks(&self.clock, self.late_flush_ns);
+        self.deferred.set_rate(|nanos| nanos_to_ticks(&self.clock, nanos));
         let now = self.now(cx.tsc).moment;
         let removed = self.pool.expire(now, EXPIRY_BUDGET, |_| {});
         self.counters.add(OrderCounter::WindowOver, removed as u64);

@@ -13,8 +13,8 @@ pub struct StampProof {
     pub root: SignedRoot,
     /// The leaf's index in the batch.
     pub leaf_index: u8,
-    /// It was stamped anew after it came below the watermark.
-    pub late: bool,
+    /// How often it was stamped anew because it was below the watermark.
+    pub late_times: u8,
     path_len: u8,
     path: [Hash32; STAMP_DEPTH_MAX],
     /// Counts the seeds; tells by which one the tie-break was computed.
@@ -32,7 +32,7 @@ impl StampProof {
         let mut hashes = [Hash32::ZERO; STAMP_DEPTH_MAX];
         hashes[..path.len()].copy_from_slice(path);
         let path_len = path.len() as u8;
-        StampProof { stamp, root, leaf_index, late: false, path_len, path: hashes, seed_count }
+        StampProof { stamp, root, leaf_index, late_times: 0, path_len, path: hashes, seed_count }
     }
 
     /// The Merkle path from the leaf to the root.

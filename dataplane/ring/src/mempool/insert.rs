@@ -41,7 +41,7 @@ impl<M: Copy> Mempool<M> {
             Some(_) => return Err(Refused::RecentlyFinal),
             None => {}
         }
-        let replaced = self.replaceable(tx)?;
+        let replaced = self.replaceable(tx, byte_class)?;
         let fee_class = fee_class(tx.fee);
         let evicted = self.evictable(tx, byte_class, replaced)?;
         let inserted = Inserted { evicted: self.drop_for(evicted), replaced: self.drop_for(replaced) };
@@ -75,11 +75,12 @@ impl<M: Copy> Mempool<M> {
     }
 
     /// The entry of the same sender and nonce that `tx` may replace.
-    fn replaceable(&self, tx: &NewTx<'_, M>) -> Result<Option<u32>, Refused> {
+    fn replaceable(&self, tx: &NewTx<'_, M>, byte_class: usize) -> Result<Option<u32>, Refused> {
         match self.senders.spot(&self.hasher, &self.slots, &tx.sender, tx.nonce) {
             Spot::NewSender => Ok(None),
+            // One that comes before others is what those wait for: the last of them gives way.
             Spot::Free { chain, .. } if self.senders.txs(chain) >= self.sender_txs_max => {
-                Err(Refused::SenderLimit)
+                self.own_last(tx, byte_class).map(Some).ok_or(Refused::SenderLimit)
             }
             Spot::Free { .. } => Ok(None),
             Spot::Taken(entry) => {
@@ -112,9 +113,16 @@ impl<M: Copy> Mempool<M> {
         if let Some(lowest) = lowest {
             return Ok(Some(self.senders.last_evictable(&self.slots, lowest, byte_class)));
         }
-        let own_last = self.senders.last_behind(&self.hasher, &self.slots, &tx.sender, tx.nonce, byte_class);
-        let pays_no_more = |last: &u32| self.slots.hot[*last as usize].fee_class <= fee_class;
-        own_last.filter(pays_no_more).map(Some).ok_or(Refused::FeeTooLow)
+        self.own_last(tx, byte_class).map(Some).ok_or(Refused::FeeTooLow)
+    }
+
+    /// The last pending transaction of the same sender that comes after `tx`, pays no more, and leaves a byte slot of
+    /// `byte_class` or larger.
+    fn own_last(&self, tx: &NewTx<'_, M>, byte_class: usize) -> Option<u32> {
+        let fee_class = fee_class(tx.fee);
+        self.senders
+            .last_behind(&self.hasher, &self.slots, &tx.sender, tx.nonce, byte_class)
+            .filter(|last| self.slots.hot[*last as usize].fee_class <= fee_class)
     }
 
     fn drop_for(&mut self, entry: Option<u32>) -> Option<roko_wire::TxId> {

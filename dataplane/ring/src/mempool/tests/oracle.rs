@@ -101,6 +101,7 @@ impl Model {
             return Err(Refused::RecentlyFinal);
         }
         let same = self.txs.values().find(|there| there.sender == tx.sender && there.nonce == tx.nonce);
+        let mut replaced = same;
         if let Some(there) = same {
             let enough = there.fee.checked_add(there.fee.div_ceil(10).max(1));
             if !there.tags.is_empty() || enough.is_none_or(|enough| tx.fee < enough) {
@@ -109,11 +110,17 @@ impl Model {
         } else if self.txs.values().filter(|there| there.sender == tx.sender).count()
             >= SENDER_TXS_MAX as usize
         {
-            return Err(Refused::SenderLimit);
+            // What comes before others of its sender takes the place of the last of them, if that pays no more.
+            let later = |there: &&Tx| there.sender == tx.sender && there.nonce > tx.nonce;
+            let usable = |there: &&Tx| there.tags.is_empty() && there.class >= class;
+            let last = self.txs.values().filter(later).filter(usable).max_by_key(|there| there.nonce);
+            let cheap = |last: &&Tx| fee_class(last.fee) <= fee_class(tx.fee);
+            replaced = Some(last.filter(cheap).ok_or(Refused::SenderLimit)?);
         }
-        let replaced = same.map(|there| there.id);
+        let room = replaced.is_none_or(|there| there.class < class);
+        let replaced = replaced.map(|there| there.id);
         let mut evicted = None;
-        if !(class..3).any(|class| self.free(class)) && same.is_none_or(|there| there.class < class) {
+        if !(class..3).any(|class| self.free(class)) && room {
             let usable = |there: &&Tx| there.tags.is_empty() && there.class >= class;
             let order = |there: &&Tx| (fee_class(there.fee), there.class, u64::MAX - there.fee_turn);
             let lowest = self.txs.values().filter(usable).min_by_key(order);
