@@ -55,6 +55,8 @@ pub trait Dial: Send + Sync + 'static {
 pub struct Settings {
     /// Fetch when peers are ahead by more than so many blocks.
     pub lag_min: u64,
+    /// Fetch also when they are ahead at all and nothing became final here for so long.
+    pub stall: Duration,
     /// How often peers are asked for their tips.
     pub poll: Duration,
     /// How long nobody is asked after the start.
@@ -63,11 +65,19 @@ pub struct Settings {
 
 impl Settings {
     /// A validator's: what it misses by little comes by the data plane, and sessions for that open first.
-    pub const VALIDATOR: Settings =
-        Settings { lag_min: 64, poll: Duration::from_millis(500), delay: Duration::from_secs(1) };
+    pub const VALIDATOR: Settings = Settings {
+        lag_min: 64,
+        stall: Duration::from_secs(1),
+        poll: Duration::from_millis(500),
+        delay: Duration::from_secs(1),
+    };
     /// A full node's: it gets every block like this.
-    pub const FOLLOWER: Settings =
-        Settings { lag_min: 0, poll: Duration::from_millis(50), delay: Duration::ZERO };
+    pub const FOLLOWER: Settings = Settings {
+        lag_min: 0,
+        stall: Duration::ZERO,
+        poll: Duration::from_millis(50),
+        delay: Duration::ZERO,
+    };
 }
 
 /// What a peer is asked.
@@ -133,6 +143,8 @@ pub struct Driver {
     fetch: Option<Fetch>,
     fetches: u64,
     polled: Instant,
+    /// The own height and since when it is that.
+    height: (u64, Instant),
 }
 
 impl Driver {
@@ -163,6 +175,7 @@ impl Driver {
             fetch: None,
             fetches: 0,
             polled: now,
+            height: (0, now),
         }
     }
 
@@ -197,16 +210,21 @@ impl Driver {
             }
         }
         let own = self.observer.durable_height().0;
+        if own != self.height.0 {
+            self.height = (own, now);
+        }
+        let stands = now.duration_since(self.height.1) >= self.settings.stall;
+        let lag_min = if stands { 0 } else { self.settings.lag_min };
         let best = self.peers.values().filter(|peer| peer.asks.is_some()).map(|peer| peer.tip).max();
         let best = best.unwrap_or(0);
         match &mut self.fetch {
             Some(fetch) => fetch.plan.extend(best),
-            None if best > own.saturating_add(self.settings.lag_min) => self.begin(best).await,
+            None if best > own.saturating_add(lag_min) => self.begin(best, lag_min).await,
             None => {}
         }
     }
 
-    async fn begin(&mut self, target: u64) {
+    async fn begin(&mut self, target: u64, lag_min: u64) {
         let (reply, answer) = bounded(1);
         let (control, waker) = (self.control.clone(), Arc::clone(&self.waker));
         let asked = tokio::task::spawn_blocking(move || {
@@ -215,7 +233,7 @@ impl Driver {
             answer.recv_timeout(CONTROL_PATIENCE).ok()
         });
         let Ok(Some(base)) = asked.await else { return };
-        if target > base.height.0.saturating_add(self.settings.lag_min) {
+        if target > base.height.0.saturating_add(lag_min) {
             self.observer.catching_up(base.height.0, target);
             let plan = Plan::new(base.height.0, target);
             self.fetches += 1;

@@ -38,7 +38,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// Waits between two dials, milliseconds: short enough that a peer which has just started is found at once.
 const DIAL_MS_LEAST: u64 = 50;
-const DIAL_MS_MOST: u64 = 5_000;
+const DIAL_MS_MOST: u64 = 1_000;
 /// A connection that lasted as long as this begins its waits anew.
 const LASTED: Duration = Duration::from_secs(2);
 /// How often keys that are worn are looked for.

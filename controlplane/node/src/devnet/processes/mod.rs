@@ -43,8 +43,10 @@ use wire::{WireKind, Wires};
 
 /// How long the processes may take to answer for the first time.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How long a validator that was started again has before transfers for it are sent anew.
-const BACK_AFTER: Duration = Duration::from_millis(1_500);
+/// How long the load client's session with a validator that was started again may take to open, and how long after it
+/// transfers are sent anew.
+const BACK_MAX: Duration = Duration::from_secs(20);
+const BACK_AFTER: Duration = Duration::from_millis(300);
 /// How long they may take to end once they are asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
@@ -146,7 +148,13 @@ impl ProcessDevnet {
         let (wires, resync) = (Arc::clone(&self.wires), loader.resync());
         let accounts: Vec<Vec<_>> = (0..self.nodes.len()).map(|index| loader.accounts_of(index)).collect();
         let ips: Vec<_> = self.nodes.iter().map(|node| node.ip).collect();
+        let counters = self.sessions.first().map(Sessions::counters);
         let back = move |index: usize| {
+            let began = Instant::now();
+            let open = || counters.as_ref().map_or(0, |all| all.sessions.load(Ordering::Relaxed));
+            while (open() as usize) < ips.len() && began.elapsed() < BACK_MAX {
+                std::thread::sleep(Duration::from_millis(50));
+            }
             std::thread::sleep(BACK_AFTER);
             if let Ok(nonces) = watch::nonces(&wires, ips[(index + 1) % ips.len()], &accounts[index]) {
                 resync.go_on_from(accounts[index].iter().copied().zip(nonces).collect());
