@@ -111,4 +111,3 @@ fn is_drop(stage: &str, label: &str) -> bool {
     };
     !went_on.contains(&label)
 }
-

@@ -50,7 +50,8 @@ pub struct TopArgs {
 
 /// Carries the command out.
 pub fn run(args: &TopArgs) -> CliResult {
-    let sources: Result<Vec<Source>, TopError> = args.metrics.iter().map(|text| Source::resolve(text)).collect();
+    let sources: Result<Vec<Source>, TopError> =
+        args.metrics.iter().map(|text| Source::resolve(text)).collect();
     let sources = sources.map_err(in_words)?;
     if args.json {
         for source in &sources {

@@ -29,8 +29,17 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
         out,
         "\n{:<24}{:>12}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9}{:>11}{:>11}{:>11}",
         format!("peers of {}", node.name),
-        "heard ms ago", "frames/s", "propose", "vote", "certif.", "chunk", "pull", "tx/s", "stamp ms",
-        "propose ms", "+- ms",
+        "heard ms ago",
+        "frames/s",
+        "propose",
+        "vote",
+        "certif.",
+        "chunk",
+        "pull",
+        "tx/s",
+        "stamp ms",
+        "propose ms",
+        "+- ms",
     )?;
     for (place, peer) in node.detail.peers.iter().enumerate() {
         let (frames, transactions) = seen.rates.peers.get(place).copied().unwrap_or_default();
@@ -120,7 +129,8 @@ fn ballot_line(ballot: &BallotStatus, validators: usize) -> String {
             let _ = write!(line, "{} {:<8}", vote.signer, after(vote.after_ns));
         }
     } else {
-        let (first, last) = (counted.first().and_then(|v| v.after_ns), counted.last().and_then(|v| v.after_ns));
+        let (first, last) =
+            (counted.first().and_then(|v| v.after_ns), counted.last().and_then(|v| v.after_ns));
         let _ = write!(line, "{} of {validators} {} to {}", counted.len(), after(first), after(last));
         let missing: Vec<String> = (0..validators as u16)
             .filter(|index| counted.iter().all(|vote| vote.signer != *index))

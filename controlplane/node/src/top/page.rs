@@ -56,7 +56,9 @@ impl Page {
                 processes.push((answer.address, seen));
             }
         }
-        if let Some(name) = self.node.as_ref().filter(|_| processes.is_empty() && answers.iter().all(Result::is_ok)) {
+        if let Some(name) =
+            self.node.as_ref().filter(|_| processes.is_empty() && answers.iter().all(Result::is_ok))
+        {
             let all = answers.iter().flatten().flat_map(|answer| &answer.nodes);
             let known: Vec<&str> = all.map(|node| node.name.as_str()).collect();
             return Err(TopError::NoNode { name: name.clone(), known: known.join(", ") });
@@ -97,8 +99,18 @@ fn nodes(out: &mut String, processes: &[(SocketAddr, Vec<Seen<'_>>)]) -> std::fm
     writeln!(
         out,
         "{:<16}{:<10}{:>9}{:>10}{:>9}{:>11}{:>8}{:>10}{:>12}{:>12}{:>11}{:>7}",
-        "node", "kind", "height", "blocks/s", "view", "final tx/s", "pool", "in flight", "frames in/s", "out/s",
-        "clock +-ms", "MiB",
+        "node",
+        "kind",
+        "height",
+        "blocks/s",
+        "view",
+        "final tx/s",
+        "pool",
+        "in flight",
+        "frames in/s",
+        "out/s",
+        "clock +-ms",
+        "MiB",
     )?;
     for seen in processes.iter().flat_map(|(_, seen)| seen) {
         let (node, rates) = (seen.node, &seen.rates);
@@ -139,4 +151,102 @@ fn catchup(out: &mut String, seen: &Seen<'_>) -> std::fmt::Result {
         write!(out, " at {:.0}/s: {:.0} s", seen.rates.blocks, left as f64 / seen.rates.blocks)?;
     }
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::peers::PeerStatus;
+    use crate::observe::status::detail::{CatchupStatus, RingStatus};
+    use crate::observe::views::{BallotStatus, CountedVote, ViewStatus};
+    use serde_json::json;
+
+    /// A node as one of an older version tells it: without any detail.
+    fn older(name: &str) -> NodeStatus {
+        let none = json!({ "all": [], "recent": [], "sum_ns": 0 });
+        let finality = json!({ "total": none, "watermark_wait": none, "pacing": none, "propose": none, "sync": none,
+            "votes": none });
+        serde_json::from_value(json!({ "name": name, "port": "net_ring", "view": 7, "durable_height": 1_000,
+            "transactions_final": 500, "blocks_final": 6, "abandoned_blocks": 0, "final_ids_from": 1, "final_ids": [],
+            "pool_pending": 0, "pool_in_flight": 0, "finality": finality, "block_time": none, "commit_sync": none,
+            "wire_to_mempool": none, "drops": {}, "problem": null, "clock_error_bound_ns": 9, "rss_mb": 5,
+            "stages": [{ "stage": "rx", "regime_ns": [0, 0, 0, 0] }], "clock_state": "converged", "audit": null }))
+        .expect("a status")
+    }
+
+    fn ring(name: &str, depth: u64, overruns: Option<u64>) -> RingStatus {
+        RingStatus { name: name.into(), depth, capacity: 512, overruns, ..RingStatus::default() }
+    }
+
+    /// The same node at `clock_ns`, in some trouble.
+    fn troubled(clock_ns: u64, blocks: u64) -> NodeStatus {
+        let mut node = older("validator-0");
+        node.durable_height += blocks;
+        node.stages[0].regime_ns = [0, clock_ns / 2, 0, 0];
+        node.problem = Some("not voting: the disk is full".into());
+        node.detail.clock_ns = clock_ns;
+        node.detail.index = Some(0);
+        node.detail.catchup = Some(CatchupStatus { height: 1_000 + blocks, target: 4_000 });
+        node.detail.rings =
+            vec![ring("idle", 0, Some(0)), ring("lossy", 3, Some(blocks)), ring("held", 0, None)];
+        node.detail.peers = (1..12)
+            .map(|index| PeerStatus { index, messages: 10 * blocks, ..PeerStatus::default() })
+            .collect();
+        let counted =
+            (0..10).map(|signer| CountedVote { signer, after_ns: Some(i64::from(signer) * 1_000_000) });
+        let ballot = BallotStatus { ballot: "notarize".into(), block: None, counted: counted.collect() };
+        node.detail.views =
+            vec![ViewStatus { view: 7, leader: Some(3), ballots: vec![ballot], ..ViewStatus::default() }];
+        node
+    }
+
+    fn answer(node: NodeStatus) -> Vec<Result<Answer, TopError>> {
+        vec![Ok(Answer { address: ([127, 0, 0, 1], 9_615).into(), nodes: vec![node] })]
+    }
+
+    fn row<'a>(page: &'a str, begins: &str) -> Vec<&'a str> {
+        let row = page.lines().find(|line| line.starts_with(begins));
+        row.unwrap_or_else(|| panic!("no {begins}: {page}")).split_whitespace().collect()
+    }
+
+    #[test]
+    fn rates_are_differences_and_trouble_is_told() {
+        let mut page = Page::new(None, false);
+        let first = page.draw(&answer(troubled(10_000_000_000, 0))).expect("a page");
+        assert_eq!(row(&first, "validator-0")[3], "-", "no rate from one answer: {first}");
+        let text = page.draw(&answer(troubled(11_000_000_000, 200))).expect("a page");
+        assert_eq!(row(&text, "validator-0")[2..4], ["1200", "200.0"]);
+        assert!(
+            text.contains("[#######.................] 1200 of 4000 blocks, 2800 to fetch at 200/s: 14 s"),
+            "{text}"
+        );
+        assert!(text.contains("problem: not voting: the disk is full"), "{text}");
+        assert!(text.contains("50.0 %"), "half a core: {text}");
+        assert_eq!(row(&text, "lossy")[1..], ["3", "3", "512", "200", "200.0"]);
+        assert!(text.contains("2 more rings, empty"), "{text}");
+        assert_eq!(row(&text, "  validator 11")[3], "2000.0", "frames a second: {text}");
+        assert!(text.contains("10 of 12 +0.0 to +9.0, without 10 11"), "{text}");
+        let again = page.draw(&answer(troubled(1_000_000_000, 0))).expect("a page");
+        assert_eq!(
+            row(&again, "validator-0")[3],
+            "-",
+            "a node that was started again has no rate yet: {again}"
+        );
+    }
+
+    #[test]
+    fn an_older_node_and_one_that_went_away_are_shown_as_far_as_they_are_known() {
+        let mut page = Page::new(None, true);
+        let mut answers = answer(older("old"));
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        answers.push(Err(TopError::NoAnswer { address: ([10, 0, 0, 5], 9_615).into(), source: refused }));
+        page.draw(&answers).expect("a page");
+        let text = page.draw(&answers).expect("a page");
+        assert_eq!(row(&text, "old")[1..4], ["-", "1000", "-"]);
+        assert!(text.contains("10.0.0.5:9615") && text.contains("roko devnet"), "{text}");
+        assert!(!text.contains("peers of") && !text.contains("views of"), "{text}");
+        let error =
+            Page::new(Some("new".into()), true).draw(&answer(older("old"))).expect_err("no such node");
+        assert_eq!(error.to_string(), "no node is called \"new\"; --node takes one of: old");
+    }
 }

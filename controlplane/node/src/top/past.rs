@@ -93,8 +93,7 @@ impl Past {
 
 fn rates(then: &Counts, now: &Counts) -> Rates {
     let span_ns = now.clock_ns.saturating_sub(then.clock_ns);
-    let per_second =
-        |then: u64, now: u64| now.saturating_sub(then) as f64 * 1e9 / (span_ns.max(1) as f64);
+    let per_second = |then: u64, now: u64| now.saturating_sub(then) as f64 * 1e9 / (span_ns.max(1) as f64);
     let spent = |(then, now): (&[u64; 4], &[u64; 4])| {
         core::array::from_fn(|regime| now[regime].saturating_sub(then[regime]))
     };

@@ -92,8 +92,8 @@ impl Source {
     /// When it does not answer, or what it answers is no status.
     pub fn ask(&self) -> Result<Answer, TopError> {
         let address = self.address;
-        let nodes = serde_json::from_str(&self.raw()?)
-            .map_err(|source| TopError::NoStatus { address, source })?;
+        let nodes =
+            serde_json::from_str(&self.raw()?).map_err(|source| TopError::NoStatus { address, source })?;
         Ok(Answer { address, nodes })
     }
 }
