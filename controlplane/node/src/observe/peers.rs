@@ -122,7 +122,7 @@ impl PeerTable {
     /// A transaction came from the validator that stamped it, and is in the pool.
     pub fn stamped(&self, stamp: &Stamp, received: NanoMoment) {
         let Some(slot) = self.slot(stamp.ingress) else { return };
-        slot.clock_bound_ns.store(stamp.bound_ns.into(), Ordering::Relaxed);
+        slot.clock_bound_ns.store(stamp.bound_ns, Ordering::Relaxed);
         slot.heard_ns.fetch_max(nanos(received), Ordering::Relaxed);
         count(&slot.stamped_transactions);
         slot.stamp_age.record(stamp.time, received);

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_view_tells_who_voted_and_when() {
-        let (mut book, at) = (ViewBook::default(), |nanos| NanoMoment(1_000 + nanos));
+        let (mut book, at) = (ViewBook::default(), |nanos: u128| NanoMoment(1_000 + nanos));
         let block = BlockId([0xab; 32]);
         book.voted(View(7), Ballot::Notarize(block), ValidatorIndex(3), at(0));
         book.entered(View(7), ValidatorIndex(1), at(10));
