@@ -17,22 +17,23 @@ const ONCE_SPAN: Duration = Duration::from_secs(1);
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  roko top                                                  the nodes of a devnet or a node on this machine
-  roko top --metrics 10.0.0.5:9615 --metrics 10.0.0.6:9615  two processes on one page
-  roko top --node validator-2                               its rings, its peers, its views, and nobody else's
-  roko top --once | less                                    one page that leaves nothing out, rates over one second
+  roko top                                  nodes on this machine: a devnet, or one that `roko run` started
+  roko top --metrics 10.0.0.5:9615 --metrics 10.0.0.6:9615
+  roko top --node validator-2               nobody else's rings, peers and views
+  roko top --once | less                    one page that leaves nothing out, rates over one second
   roko top --json | jq '.[0].rings[] | select(.overruns > 0)'
 
-What it shows
-  nodes    height on disk, view, rates; how far a node that is behind has come; what keeps one from voting
-  threads  each poll thread and stage: how its time went. A thread near 100 % processing wants a stage moved away;
+What it shows:
+  nodes    height on disk, view, rates; how far one that is behind has come; what keeps it from voting
+  threads  how each poll thread's and stage's time went; near 100 % processing, move a stage away;
            \"!\" says that the next stage is the slow one
-  rings    depth and capacity, and what was lost because one was full (\"overruns\"; \"-\" where nothing can be)
-  peers    when each was heard last, how much it sends, and how old its stamps and proposals are on arrival
-  views    who voted for what, which certificates there were, milliseconds after the node entered the view
+  rings    depth, capacity, and what was lost because one was full (\"-\" where nothing can be)
+  peers    when each was heard last, how much it sends, how old its stamps are on arrival
+  views    who voted what, which certificates there were, milliseconds after the view began here
 
-It asks http://ADDRESS/status four times a second. That costs a node about a millisecond each time, and its poll threads
-nothing: they publish their figures whether somebody looks or not. Ctrl-C ends it; the nodes go on.")]
+It asks http://ADDRESS/status four times a second. That costs a node about a millisecond each time
+and its poll threads nothing: they publish their figures whether somebody looks or not.
+Ctrl-C ends it; the nodes go on.")]
 pub struct TopArgs {
     /// Metrics address of a process with nodes, as it printed it; can be given several times.
     #[arg(long, value_name = "ADDRESS", default_value = METRICS_DEFAULT)]

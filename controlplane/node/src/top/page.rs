@@ -13,6 +13,8 @@ const CATCHUP_BAR: u64 = 24;
 
 /// A node's answer with what it means a second.
 pub(super) struct Seen<'a> {
+    /// Where it was asked.
+    pub(super) address: SocketAddr,
     pub(super) node: &'a NodeStatus,
     pub(super) rates: Rates,
     /// The deepest that each ring was seen.
@@ -49,7 +51,7 @@ impl Page {
                 .map(|node| {
                     let past = pasts.entry((answer.address, node.name.clone())).or_default();
                     let rates = past.add(node);
-                    Seen { node, rates, deepest: past.deepest.clone() }
+                    Seen { address: answer.address, node, rates, deepest: past.deepest.clone() }
                 })
                 .collect();
             if !seen.is_empty() {
@@ -112,7 +114,10 @@ fn nodes(out: &mut String, processes: &[(SocketAddr, Vec<Seen<'_>>)]) -> std::fm
         "clock +-ms",
         "MiB",
     )?;
-    for seen in processes.iter().flat_map(|(_, seen)| seen) {
+    for (place, seen) in processes.iter().flat_map(|(_, seen)| seen.iter().enumerate()) {
+        if place == 0 && processes.len() > 1 {
+            writeln!(out, "at {}", seen.address)?;
+        }
         let (node, rates) = (seen.node, &seen.rates);
         let rate = |value: f64| if rates.span_ns == 0 { "-".to_owned() } else { format!("{value:.1}") };
         writeln!(
