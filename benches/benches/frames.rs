@@ -70,8 +70,7 @@ fn seal_by_ring(
     let (message, tag_place) = rest.split_at_mut(rest.len() - TAG_BYTES);
     head.copy_from_slice(header);
     let nonce = rings::Nonce::assume_unique_for_key(nonce(&keys.iv, sequence));
-    let tag =
-        key.seal_in_place_separate_tag(nonce, rings::Aad::from(&*header), message).expect("it is short");
+    let tag = key.seal_in_place_separate_tag(nonce, rings::Aad::from(header), message).expect("it is short");
     tag_place.copy_from_slice(tag.as_ref());
 }
 
@@ -86,7 +85,7 @@ fn seal_by_aws(
     let (message, tag_place) = rest.split_at_mut(rest.len() - TAG_BYTES);
     head.copy_from_slice(header);
     let nonce = aws::Nonce::assume_unique_for_key(nonce(&keys.iv, sequence));
-    let tag = key.seal_in_place_separate_tag(nonce, aws::Aad::from(&*header), message).expect("it is short");
+    let tag = key.seal_in_place_separate_tag(nonce, aws::Aad::from(header), message).expect("it is short");
     tag_place.copy_from_slice(tag.as_ref());
 }
 
