@@ -6,6 +6,7 @@ mod submitted;
 
 use crate::chain::Chain;
 use crate::observe::{Observer, block_info, header_info};
+use crate::topology::StagePlace;
 use roko_execution::{Receipt, Status as Executed};
 use roko_peers::HandshakeCounters;
 use roko_pipeline::clock::Received;
@@ -51,8 +52,8 @@ pub struct DataPlaneView {
     pub port_kind: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
-    /// Poll threads' core of each stage; `None` where the scheduler chooses.
-    pub cores: Vec<(&'static str, Option<u32>)>,
+    /// Thread and core of each stage, in the order of `stages`.
+    pub cores: Vec<StagePlace>,
     /// Counters of handshakes.
     pub handshakes: Arc<HandshakeCounters>,
 }
@@ -327,7 +328,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             name: (*name).into(),
             depth: gauge.depth() as u32,
             capacity: gauge.capacity() as u32,
-            drops: figures::ring_drops(self, name),
+            drops: self.ring_overruns(name).unwrap_or(0),
         };
         let watermark = self.observer.state().map(|state| state.watermark);
         QueueStats {

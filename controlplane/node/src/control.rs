@@ -80,6 +80,7 @@ impl<B: FrameBuf> ControlLoop<B> {
         for _ in 0..FRAMES_PER_TURN {
             let Some(frame) = self.input.frames.pop() else { break };
             if let Role::Validator(from) = frame.role {
+                self.observer.peers.heard(from, frame.kind, frame.received.moment);
                 self.replica.on_message(from, frame.received.moment, frame.message());
             }
             work += 1;
@@ -103,6 +104,8 @@ impl<B: FrameBuf> ControlLoop<B> {
         let tx = seen_tx(seen);
         if seen.own {
             self.observer.note_pooled(seen.pooled.nanos_since(tx.received));
+        } else {
+            self.observer.peers.stamped(&seen.stamp, seen.received);
         }
         self.replica.on_seen(seen.id, tx, &seen.root);
     }

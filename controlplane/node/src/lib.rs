@@ -21,6 +21,7 @@ pub mod replay;
 pub mod replica;
 pub mod ring_plane;
 pub mod sandbox;
+pub mod top;
 pub mod topology;
 pub mod validator;
 pub mod wake;

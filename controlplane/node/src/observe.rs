@@ -2,26 +2,31 @@
 //!
 //! The control thread writes, once a block; services and the live view read. Nothing here is on a packet's path.
 
+pub mod ask;
 pub mod counters;
 pub mod durations;
+pub mod peers;
 pub mod status;
+pub mod views;
 
 use crate::chain::{Chain, Own};
 use crate::replica::blocks::{Block, Outcome};
 use counters::Counters;
 use durations::Durations;
+use peers::PeerTable;
 use roko_consensus::{Evidence, VerifiedVote};
 use roko_services::api::{BlockInfo, Status};
 use roko_wire::block::{BodyView, Header};
 use roko_wire::codec::Sink;
 use roko_wire::vote::{Ballot, Bitmap, Certificate};
-use roko_wire::{BlockId, Height, NanoMoment, View};
+use roko_wire::{BlockId, Height, NanoMoment, ValidatorIndex, View};
 use ruint::aliases::U256;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::broadcast;
+use views::{ViewBook, ViewStatus};
 
 /// Final blocks that a slow subscriber may lag behind.
 const SUBSCRIBER_LAG_MAX: usize = 256;
@@ -96,6 +101,8 @@ pub struct Observer {
     pub name: String,
     /// What was refused, and why.
     pub counters: Counters,
+    /// What is known of the peers.
+    pub peers: PeerTable,
     /// Blocks as they become final and durable.
     pub final_blocks: broadcast::Sender<Arc<BlockInfo>>,
     view: AtomicU64,
@@ -107,6 +114,7 @@ pub struct Observer {
     problem: Mutex<Option<String>>,
     stopped: AtomicBool,
     progress: Mutex<Progress>,
+    views: Mutex<ViewBook>,
     tip: RwLock<Option<(Header, Arc<Outcome>)>>,
     start: RwLock<Option<Arc<Outcome>>>,
     evidence_dir: Option<PathBuf>,
@@ -123,6 +131,7 @@ impl Observer {
         Observer {
             name,
             counters: Counters::default(),
+            peers: PeerTable::default(),
             final_blocks: broadcast::channel(SUBSCRIBER_LAG_MAX).0,
             view: AtomicU64::new(0),
             durable_height: AtomicU64::new(0),
@@ -133,6 +142,7 @@ impl Observer {
             problem: Mutex::new(None),
             stopped: AtomicBool::new(false),
             progress: Mutex::new(Progress::default()),
+            views: Mutex::default(),
             tip: RwLock::new(None),
             start: RwLock::new(None),
             evidence_dir,
@@ -155,9 +165,23 @@ impl Observer {
         self.transactions_wait.swap(wait, Ordering::Relaxed) != wait
     }
 
-    /// The machine entered a view.
-    pub fn enter_view(&self, view: View) {
+    /// The machine entered a view, in which `leader` proposes.
+    pub fn enter_view(&self, view: View, leader: ValidatorIndex, now: NanoMoment) {
         self.view.store(view.0, Ordering::Relaxed);
+        lock(&self.views).entered(view, leader, now);
+    }
+
+    /// A valid certificate is known: made here of votes, or received.
+    pub fn note_certificate(&self, certificate: &Certificate, made_here: bool, now: NanoMoment) {
+        lock(&self.views).certified(certificate, made_here, now);
+    }
+
+    /// The last views, the newest first.
+    #[must_use]
+    pub fn recent_views(&self, now: NanoMoment) -> Vec<ViewStatus> {
+        // Copied under the lock, written out after it: the control thread waits for the copy only.
+        let book = lock(&self.views).clone();
+        book.read(now)
     }
 
     /// The current view.
@@ -244,7 +268,13 @@ impl Observer {
     }
 
     /// Remembers who voted.
-    pub fn note_voters(&self, votes: &[VerifiedVote]) {
+    pub fn note_voters(&self, votes: &[VerifiedVote], now: NanoMoment) {
+        {
+            let mut views = lock(&self.views);
+            for vote in votes.iter().map(VerifiedVote::vote) {
+                views.voted(vote.view, vote.ballot, vote.signer, now);
+            }
+        }
         let mut progress = lock(&self.progress);
         for vote in votes.iter().map(VerifiedVote::vote) {
             if matches!(vote.ballot, Ballot::Notarize(_) | Ballot::Final(_)) {

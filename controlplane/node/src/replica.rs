@@ -221,10 +221,13 @@ impl<P: Plane> Replica<P> {
                     .bad_signatures
                     .add(result.bad_votes.len() + result.bad_certificates.len());
                 if !result.votes.is_empty() {
-                    self.observer.note_voters(&result.votes);
+                    self.observer.note_voters(&result.votes, self.now());
                     self.feed(Event::Votes(result.votes));
                 }
                 if !result.certificates.is_empty() {
+                    for verified in &result.certificates {
+                        self.observer.note_certificate(verified.certificate(), false, self.now());
+                    }
                     self.feed(Event::Certificates(result.certificates));
                 }
                 self.retry_waiting();

@@ -25,6 +25,19 @@ pub enum WhenFull {
     Never,
 }
 
+impl WhenFull {
+    /// One word, as `roko top` and the status show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            WhenFull::Drop => "drop",
+            WhenFull::Backpressure => "backpressure",
+            WhenFull::Refuse => "refuse",
+            WhenFull::Never => "never",
+        }
+    }
+}
+
 /// One ring: its name, who writes, who reads, what it holds, and what happens when it is full.
 pub struct RingRow {
     /// Name in metrics.
@@ -83,6 +96,15 @@ pub const RINGS: &[RingRow] = &[
     row("spread_tx_client", "to_tx", "spread > tx", "sealed submissions", Backpressure),
 ];
 
+/// Where one stage runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagePlace {
+    /// The poll thread, by its name in the profile.
+    pub thread: String,
+    /// The core that the profile pins it to; `None` where the scheduler chooses.
+    pub core: Option<u32>,
+}
+
 /// Where a node's threads run: a profile, checked against this host.
 #[derive(Clone, Debug)]
 pub struct Placement {
@@ -133,15 +155,15 @@ impl Placement {
         }
     }
 
-    /// The core of each stage, in packet order.
+    /// The thread and core of each stage, in packet order.
     #[must_use]
-    pub fn cores(&self) -> Vec<(&'static str, Option<u32>)> {
-        let core = |stage: &Stage| {
-            let thread = self.profile.stages.get(stage);
-            let core = thread.and_then(|name| self.profile.threads.get(name)).and_then(|thread| thread.core);
-            (stage.name(), core)
+    pub fn cores(&self) -> Vec<StagePlace> {
+        let place = |stage: &Stage| {
+            let thread = self.profile.stages.get(stage).cloned().unwrap_or_default();
+            let core = self.profile.threads.get(&thread).and_then(|thread| thread.core);
+            StagePlace { thread, core }
         };
-        Stage::ALL.iter().map(core).collect()
+        Stage::ALL.iter().map(place).collect()
     }
 
     fn pin(&self, core: Option<u32>) -> impl FnOnce() + Send + 'static + use<> {

@@ -3,6 +3,7 @@
 use super::NodeHandle;
 use roko_peers::Refusal;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
+use roko_services::RefusalReason;
 use roko_services::metrics::{Direction, DropCount, MessageCount, RegimeTime};
 use roko_state::storage::Storage;
 use std::sync::Arc;
@@ -44,11 +45,30 @@ impl<S: Storage> NodeHandle<S> {
                 let ticks = u128::from(stage.regime_ticks(regime));
                 let time_ns = ((ticks * u128::from(per_tick)) >> 32) as u64;
                 let name = format!("{}:{}", stage.stage(), REGIME_LABELS[regime as usize]);
-                let core = self.data_plane.cores.get(place).and_then(|(_, core)| *core).unwrap_or(0);
+                let core = self.data_plane.cores.get(place).and_then(|place| place.core).unwrap_or(0);
                 out.push(RegimeTime { core, regime: name.into(), time_ns });
             }
         }
         out
+    }
+
+    /// Items dropped or refused because a ring was full: counted by who could not push. `None` for a ring of which nothing
+    /// is dropped, and for `open_decode` and `control_verify`: an item lost there costs a repetition of work, no more.
+    pub(crate) fn ring_overruns(&self, ring: &str) -> Option<u64> {
+        let of = |stage, labels: &[&str]| labels.iter().map(|label| self.stage_counter(stage, label)).sum();
+        Some(match ring {
+            "rx_filter" => self.stage_counter("rx", "dropped_ring_full"),
+            "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
+            "open_control" => of(
+                "open",
+                &["dropped_propose", "dropped_vote", "dropped_certificate", "dropped_chunk", "dropped_pull"],
+            ),
+            "inject_verify" => self.refused[RefusalReason::NodeBusy.index()].load(Ordering::Relaxed),
+            "order_control" => self.stage_counter("order", "seen_dropped"),
+            "verify_spread" => self.stage_counter("verify", "dropped_spread"),
+            "spread_tx_relay" => self.stage_counter("spread", "dropped_relay"),
+            _ => return None,
+        })
     }
 
     pub(super) fn messages(&self) -> Vec<MessageCount> {
@@ -114,21 +134,4 @@ fn is_drop(stage: &str, label: &str) -> bool {
         _ => &[],
     };
     !went_on.contains(&label)
-}
-
-/// Items dropped because a ring was full: counted by the stage that could not push.
-pub(super) fn ring_drops<S: Storage>(node: &NodeHandle<S>, ring: &str) -> u64 {
-    let of = |stage, labels: &[&str]| labels.iter().map(|label| node.stage_counter(stage, label)).sum();
-    match ring {
-        "rx_filter" => node.stage_counter("rx", "dropped_ring_full"),
-        "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
-        "open_control" => of(
-            "open",
-            &["dropped_propose", "dropped_vote", "dropped_certificate", "dropped_chunk", "dropped_pull"],
-        ),
-        "order_control" => node.stage_counter("order", "seen_dropped"),
-        "verify_spread" => node.stage_counter("verify", "dropped_spread"),
-        "spread_tx_relay" => node.stage_counter("spread", "dropped_relay"),
-        _ => 0,
-    }
 }

@@ -12,6 +12,7 @@ pub mod replay;
 pub mod run;
 pub mod send;
 pub mod serve;
+pub mod top;
 pub mod tune;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,7 @@ impl CliError {
     propagate_version = true,
     after_help = "\
 New here? `roko devnet` runs four validators in this process and shows them finalise transactions.
+While it runs, `roko top` in another terminal shows what each thread, ring, peer and view is doing.
 Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`.
 Is this machine fit for it? `roko tune check`, and `roko help tune`."
 )]
@@ -57,6 +59,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// Cut a damaged store where the damage begins; the node then fetches the rest from its peers.
     Repair(repair::RepairArgs),
+    /// Watch running nodes: threads, rings, peers, votes and certificates.
+    Top(top::TopArgs),
     /// Play a capture back through a validator's data plane, under the capture's own time.
     Replay(replay::ReplayArgs),
     /// Make or show the keys of a node or an account.
@@ -85,6 +89,7 @@ impl Command {
             Command::Devnet(args) => devnet::run(&args),
             Command::Run(args) => run::run(&args),
             Command::Repair(args) => repair::run(&args),
+            Command::Top(args) => top::run(&args),
             Command::Replay(args) => replay::run(&args),
             Command::Keys(command) => keys::run(&command),
             Command::Genesis(command) => genesis::run(&command),

@@ -111,7 +111,7 @@ impl Live {
 }
 
 /// A bar of [`BAR`] characters, the whole being the time that went by; a regime that took any time shows at least one.
-fn bar(spent: &[u64], wall_ns: u64) -> String {
+pub(crate) fn bar(spent: &[u64], wall_ns: u64) -> String {
     let total: u64 = spent.iter().sum::<u64>().max(wall_ns).max(1);
     let share = |regime: Regime| {
         let nanos = spent[regime as usize];

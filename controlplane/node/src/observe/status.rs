@@ -1,9 +1,12 @@
 //! A node's status: one snapshot for whoever watches several nodes, in this process or over HTTP (`/status`).
 
+pub mod detail;
+
 use super::FinalityTimes;
 use super::durations::Durations;
 use crate::api::NodeHandle;
 use crate::devnet::report::rss_mb;
+use detail::Detail;
 use roko_pipeline::metrics::Regime;
 use roko_services::NodeApi;
 use roko_state::storage::Storage;
@@ -32,6 +35,12 @@ pub struct Audit {
 pub struct StageTime {
     /// The stage's name.
     pub stage: String,
+    /// Its poll thread, by the name in the profile; empty when the node does not tell.
+    #[serde(default)]
+    pub thread: String,
+    /// The core that the profile pins the thread to; `None` where the scheduler chooses.
+    #[serde(default)]
+    pub core: Option<u32>,
     /// Nanoseconds in each regime.
     pub regime_ns: [u64; 4],
 }
@@ -83,6 +92,9 @@ pub struct NodeStatus {
     pub rss_mb: u64,
     /// Only when it was asked for, and there is a state.
     pub audit: Option<Audit>,
+    /// Traffic, rings, peers and views: keys of the same object.
+    #[serde(flatten)]
+    pub detail: Detail,
 }
 
 impl<S: Storage> NodeHandle<S> {
@@ -93,6 +105,7 @@ impl<S: Storage> NodeHandle<S> {
         let (reading, pool) = (self.clock.now(), self.queue_stats().mempool);
         let drops = self.metrics().drops.into_iter().map(|d| (format!("{}.{}", d.stage, d.reason), d.count));
         let drops = drops.collect();
+        let detail = self.detail(reading.now);
         observer
             .progress(|progress| {
                 let skip = blocks_from.saturating_sub(progress.final_ids_from) as usize;
@@ -119,6 +132,7 @@ impl<S: Storage> NodeHandle<S> {
                     clock_state: reading.state,
                     rss_mb: rss_mb(),
                     audit: None,
+                    detail,
                 }
             })
             .with_audit(audit.then(|| self.audit()).flatten())
@@ -127,15 +141,22 @@ impl<S: Storage> NodeHandle<S> {
     fn stage_times(&self) -> Vec<StageTime> {
         let per_tick = u128::from(self.clock.map().nanos_per_tick_q32);
         let regimes = [Regime::CaughtUp, Regime::Processing, Regime::Backpressured, Regime::Housekeeping];
-        let of = |stage: &std::sync::Arc<roko_pipeline::metrics::StageMetrics>| {
+        let places = &self.data_plane.cores;
+        let of = |(at, stage): (usize, &std::sync::Arc<roko_pipeline::metrics::StageMetrics>)| {
             let mut regime_ns = [0; 4];
             for regime in regimes {
                 let ticks = u128::from(stage.regime_ticks(regime));
                 regime_ns[regime as usize] = ((ticks * per_tick) >> 32) as u64;
             }
-            StageTime { stage: stage.stage().to_owned(), regime_ns }
+            let place = places.get(at);
+            StageTime {
+                stage: stage.stage().to_owned(),
+                thread: place.map(|place| place.thread.clone()).unwrap_or_default(),
+                core: place.and_then(|place| place.core),
+                regime_ns,
+            }
         };
-        self.data_plane.stages.iter().map(of).collect()
+        self.data_plane.stages.iter().enumerate().map(of).collect()
     }
 
     /// Adds every balance up. `burned` counts since the node's start, so the sum holds for a chain that began in this run.
@@ -161,6 +182,24 @@ impl NodeStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_older_node_tells_is_still_read() {
+        let none = r#"{"all":[],"recent":[],"sum_ns":0}"#;
+        let text = format!(
+            r#"{{"name":"old","port":"net_ring","view":7,"durable_height":6,"transactions_final":0,"blocks_final":6,
+            "abandoned_blocks":0,"final_ids_from":1,"final_ids":[],"pool_pending":0,"pool_in_flight":0,
+            "finality":{{"total":{none},"watermark_wait":{none},"pacing":{none},"propose":{none},"sync":{none},
+            "votes":{none}}},"block_time":{none},"commit_sync":{none},"wire_to_mempool":{none},"drops":{{}},
+            "problem":null,"stages":[{{"stage":"rx","regime_ns":[1,2,3,4]}}],"clock_error_bound_ns":9,
+            "clock_state":"converged","rss_mb":5,"audit":null}}"#
+        );
+        let status: NodeStatus = serde_json::from_str(&text).expect("an older node's status");
+        assert_eq!((status.view, status.stages[0].thread.as_str(), status.stages[0].core), (7, "", None));
+        assert_eq!(status.detail, Detail::default());
+        let again = serde_json::to_string(&status).expect("numbers and text");
+        assert!(again.contains(r#""rings":[]"#) && !again.contains("detail"), "keys of one object: {again}");
+    }
 
     #[test]
     fn durations_survive_their_way_as_text() {

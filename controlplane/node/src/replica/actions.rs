@@ -22,13 +22,14 @@ const RESEND_CHUNKS_MAX: usize = 64;
 impl<P: Plane> Replica<P> {
     pub(super) fn act(&mut self, action: Action) {
         match action {
-            Action::EnterView(view) => self.observer.enter_view(view),
+            Action::EnterView(view) => self.observer.enter_view(view, self.leader(view), self.now()),
             Action::SetTimer(at) => self.timer = at,
             Action::RequestProposal(request) => self.start_building(request),
             Action::ValidatePayload { block } => self.want_verdict(block),
             // Taken out before; see `step`.
             Action::CastVote { .. } => {}
             Action::BroadcastCertificate(certificate) => {
+                self.observer.note_certificate(&certificate, true, self.now());
                 self.send_certificate(Target::Validators, &certificate)
             }
             Action::Finalize { blocks, proof } => self.finalize(&blocks, &proof),
@@ -131,7 +132,7 @@ impl<P: Plane> Replica<P> {
             block.times.vote_durable.get_or_insert(now);
         }
         self.certificates.add_vote(&vote);
-        self.observer.note_voters(std::slice::from_ref(&vote));
+        self.observer.note_voters(std::slice::from_ref(&vote), now);
         self.feed(Event::OwnVoteDurable(vote));
     }
 

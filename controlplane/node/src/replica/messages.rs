@@ -120,6 +120,9 @@ impl<P: Plane> Replica<P> {
             self.observer.counters.bad_proposals.add(1);
             return;
         }
+        if from == header.proposer {
+            self.observer.peers.proposed(from, header.time, received);
+        }
         let waiting = WaitingProposal { propose, from, received, checking: false };
         self.waiting.insert(id, waiting);
         self.try_waiting(id);

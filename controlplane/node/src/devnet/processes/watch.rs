@@ -3,12 +3,12 @@
 use super::files::{METRICS_PORT, RPC_PORT};
 use super::wire::Wires;
 use crate::devnet::Finals;
+use crate::observe::ask::{get, status_path};
 use crate::observe::status::NodeStatus;
 use jsonrpsee::http_client::HttpClientBuilder;
 use roko_services::rpc::TemporalRpcClient;
 use roko_wire::Address;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,10 +18,6 @@ use std::time::Duration;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How often before all have answered and the first block is final.
 const INTERVAL_AT_START: Duration = Duration::from_millis(25);
-/// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Bytes of an answer at most.
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
 /// What is known of the nodes.
 struct Known {
@@ -110,7 +106,7 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
 fn ask_all(known: &Mutex<Known>, ips: &[IpAddr], audit: bool) {
     for (index, ip) in ips.iter().enumerate() {
         let from = lock(known).next[index];
-        let target = format!("/status?blocks_from={from}&audit={}", u8::from(audit));
+        let target = status_path(from, audit);
         let Ok(body) = get(SocketAddr::new(*ip, METRICS_PORT), &target) else { continue };
         let Ok([mut status]) = serde_json::from_str::<[NodeStatus; 1]>(&body) else { continue };
         let mut known = lock(known);
@@ -119,20 +115,6 @@ fn ask_all(known: &Mutex<Known>, ips: &[IpAddr], audit: bool) {
             known.next[index] = known.next[index].max(height + 1);
         }
         known.latest[index] = Some(status);
-    }
-}
-
-/// The body of an answer of 200 to `GET target`.
-fn get(address: SocketAddr, target: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX)?;
-    stream.set_read_timeout(Some(ANSWER_MAX))?;
-    stream.set_write_timeout(Some(ANSWER_MAX))?;
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        _ => Err(std::io::Error::other("no answer of 200")),
     }
 }
 

@@ -1,0 +1,111 @@
+//! What `roko top` shows of a node beside its state: traffic, rings, peers, views. A node of an older version tells none of
+//! it, so every field has a default.
+
+use crate::api::NodeHandle;
+use crate::observe::peers::PeerStatus;
+use crate::observe::views::ViewStatus;
+use crate::topology::RINGS;
+use roko_state::storage::Storage;
+use roko_wire::NanoMoment;
+use serde::{Deserialize, Serialize};
+
+/// Frames and bytes through the port since the start; of a full node all zero, for it has no port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Frames that the port gave.
+    pub frames_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Frames that the port took.
+    pub frames_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+}
+
+/// One ring between two threads or stages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RingStatus {
+    /// Its name, as in the metrics.
+    pub name: String,
+    /// From and to.
+    pub way: String,
+    /// Items in it when the status was made.
+    pub depth: u64,
+    /// Most items.
+    pub capacity: u64,
+    /// What happens when it is full: `drop`, `backpressure`, `refuse`, or `never` when it holds all there are.
+    pub when_full: String,
+    /// Items that were dropped or refused because it was full; `None` where that cannot be or is not counted.
+    pub overruns: Option<u64>,
+}
+
+/// A fetch of blocks that this node lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CatchupStatus {
+    /// The last block here.
+    pub height: u64,
+    /// The last block to fetch.
+    pub target: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Detail {
+    /// `validator` or `full`.
+    pub kind: String,
+    /// Its place in the validator set; `None` of a full node.
+    pub index: Option<u16>,
+    /// The node's clock when the status was made, nanoseconds since 1970: what rates are taken over.
+    pub clock_ns: u64,
+    /// Blocks being fetched; `None` when the node is not behind.
+    pub catchup: Option<CatchupStatus>,
+    /// Through the port.
+    pub traffic: Traffic,
+    /// Every ring, in packet order.
+    pub rings: Vec<RingStatus>,
+    /// The other validators, by index.
+    pub peers: Vec<PeerStatus>,
+    /// The last views, the newest first.
+    pub views: Vec<ViewStatus>,
+}
+
+impl<S: Storage> NodeHandle<S> {
+    /// The detail at `now`, the node's clock. Everything is read from counters and pages that are published anyway.
+    pub(super) fn detail(&self, now: NanoMoment) -> Detail {
+        let (observer, counter) = (&self.observer, |stage, label| self.stage_counter(stage, label));
+        Detail {
+            kind: if self.own_index.is_some() { "validator" } else { "full" }.into(),
+            index: self.own_index.map(|index| index.0),
+            clock_ns: u64::try_from(now.0).unwrap_or(u64::MAX),
+            catchup: observer.catchup().map(|(height, target)| CatchupStatus { height, target }),
+            traffic: Traffic {
+                frames_received: counter("rx", "received"),
+                bytes_received: counter("rx", "bytes"),
+                frames_sent: counter("tx", "sent"),
+                bytes_sent: counter("tx", "bytes"),
+            },
+            rings: self.rings(),
+            peers: observer.peers.read(self.chain.set.len(), self.own_index, now),
+            views: observer.recent_views(now),
+        }
+    }
+
+    fn rings(&self) -> Vec<RingStatus> {
+        let of = |(name, gauge): &(&'static str, roko_ring::spsc::Gauge)| {
+            let row = RINGS.iter().find(|row| row.name == *name);
+            RingStatus {
+                name: (*name).into(),
+                way: row.map_or("", |row| row.way).into(),
+                depth: gauge.depth() as u64,
+                capacity: gauge.capacity() as u64,
+                when_full: row.map_or("", |row| row.when_full.name()).into(),
+                overruns: self.ring_overruns(name),
+            }
+        };
+        self.data_plane.rings.iter().map(of).collect()
+    }
+}
