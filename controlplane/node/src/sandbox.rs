@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(vec![1u8; 64 << 20].iter().map(|byte| u64::from(*byte)).sum::<u64>(), 64 << 20);
             [
                 std::fs::File::open("/proc/self/status").err(),
-                std::fs::write("/tmp/roko-confined", "x").err(),
+                std::fs::write(std::env::temp_dir().join("roko-confined"), "x").err(),
                 std::net::UdpSocket::bind("127.0.0.1:0").err(),
                 std::net::TcpStream::connect(to).err(),
                 std::process::Command::new("/bin/true").spawn().err(),
