@@ -8,12 +8,12 @@ use crate::observe::Observer;
 use crate::replica::plane::{Plane, PoolCommand, Target};
 use crate::replica::{Parts, Replica};
 use crate::topology::Placement;
-use crate::validator::{CatchupEnds, Disk, NodeOptions, StartError};
+use crate::validator::{CatchupEnds, Disk, NodeOptions, StartError, catchup_ends};
 use crate::wake::Waker;
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::Journal;
 use crate::workers::store::Store;
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::Receiver;
 use roko_peers::HandshakeCounters;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::inject::InjectError;
@@ -144,8 +144,7 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         observer,
         clock: clock.now(),
     };
-    let (control, catchup) = bounded(1);
-    let ends = CatchupEnds { control, waker: Arc::clone(&waker) };
+    let (ends, catchup) = catchup_ends(&waker);
     let control = FollowerLoop { replica: Replica::new(parts, disk.started), catchup, clock, waker };
     Ok(ReadyFollower { control, handle: Arc::new(handle), open_report: disk.report, catchup: ends })
 }

@@ -15,7 +15,7 @@ use crate::wake::{WakeStage, Waker};
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_consensus::SecretKey;
 use roko_peers::{Membership, NodeIdentity, Sessions};
 use roko_pipeline::assembly::SessionEnds;
@@ -36,6 +36,7 @@ use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -273,11 +274,11 @@ where
     let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
     control.gauges.push(("handshake_decode", keys.depth_gauge()));
-    let rings = sink_rings(keys, control.sessions);
-    let node_key = *identity.signing_key();
+    let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
-    let boot_file = data_dir.join("boot");
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
+    let rings = sink_rings(keys, control.sessions);
+    let boot_file = data_dir.join("boot");
     let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let waker = add_wake_stage(&mut stages, &control.gauges);
@@ -293,15 +294,9 @@ where
     let mut injector = control.injector;
     let inject = Box::new(move |wire: &[u8], received| injector.submit(wire, received));
     let reader = disk.store.reader();
-    let handle = NodeHandle::new(
-        Arc::clone(&chain),
-        Some(index),
-        Arc::clone(&observer),
-        clock.clone(),
-        view,
-        reader.clone(),
-        inject,
-    );
+    let (shared, seen) = (Arc::clone(&chain), Arc::clone(&observer));
+    let handle = NodeHandle::new(shared, Some(index), seen, clock.clone(), view, reader, inject);
+    let handle = Arc::new(handle);
     let rings = PlaneRings {
         order: control.order,
         finals: control.finals,
@@ -310,20 +305,8 @@ where
         returned: control.returned,
         builder: control.builder,
     };
-    let (bls, drain_limits) = (bls_context(&chain, bls_key, index), drain_limits(&chain));
-    let parts = Parts {
-        chain,
-        own: Some(Own { index, node_key }),
-        bls: BlsWorker::spawn(bls, Arc::clone(&waker), placement.pin_bls())?,
-        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(&waker), placement.pin_storage())?,
-        store: Store::spawn(disk.store, placement.pin_storage())?,
-        reader: Box::new(reader),
-        abstains: Abstention::load(data_dir)?,
-        plane: RingPlane::new(rings, drain_limits),
-        observer: Arc::clone(&observer),
-        clock: clock.now(),
-    };
-    let (catchup, catchup_in) = bounded(1);
+    let (plane, report) = (RingPlane::new(rings, drain_limits(&chain)), disk.report.clone());
+    let (ends, catchup_in) = catchup_ends(&waker);
     let input = ControlInput {
         frames: control.frames,
         seen: control.seen,
@@ -331,18 +314,69 @@ where
         order_metrics,
         catchup: catchup_in,
     };
-    let catchup = CatchupParts {
+    let catchup = catchup_of(&handle, &sessions, addresses, ends);
+    let catchup = catchup::link::start(catchup, &runtime);
+    let with = ReplicaWith { own, bls_key, data_dir, placement, plane };
+    let replica = replica(disk, &handle, &waker, with)?;
+    let control = ControlLoop { replica, input, clock, observer, waker };
+    Ok(Ready { stages, control, handle, open_report: report, catchup, sessions })
+}
+
+/// What a validator's replica is made of, beside its disk.
+struct ReplicaWith<'a> {
+    own: Own,
+    bls_key: SecretKey,
+    data_dir: &'a Path,
+    placement: &'a Placement,
+    plane: RingPlane,
+}
+
+/// Starts the workers and goes on from what the disk holds.
+fn replica<S: Storage>(
+    disk: Disk<S>,
+    handle: &NodeHandle<S>,
+    waker: &Arc<Waker>,
+    with: ReplicaWith<'_>,
+) -> Result<Replica<RingPlane>, StartError> {
+    let ReplicaWith { own, bls_key, data_dir, placement, plane } = with;
+    let chain = Arc::clone(&handle.chain);
+    let bls = bls_context(&chain, bls_key, own.index);
+    let parts = Parts {
+        chain,
+        own: Some(own),
+        bls: BlsWorker::spawn(bls, Arc::clone(waker), placement.pin_bls())?,
+        journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(waker), placement.pin_storage())?,
+        store: Store::spawn(disk.store, placement.pin_storage())?,
+        reader: Box::new(handle.reader().clone()),
+        abstains: Abstention::load(data_dir)?,
+        plane,
+        observer: Arc::clone(&handle.observer),
+        clock: handle.clock.now(),
+    };
+    Ok(Replica::new(parts, disk.started))
+}
+
+/// The way from the catch-up to a control thread, both ends.
+pub(crate) fn catchup_ends(waker: &Arc<Waker>) -> (CatchupEnds, Receiver<ToControl>) {
+    let (control, asked) = bounded(1);
+    (CatchupEnds { control, waker: Arc::clone(waker) }, asked)
+}
+
+fn catchup_of<S: Storage>(
+    handle: &NodeHandle<S>,
+    sessions: &Sessions,
+    addresses: Vec<Option<SocketAddr>>,
+    ends: CatchupEnds,
+) -> CatchupParts<S> {
+    CatchupParts {
         tls: Arc::clone(sessions.tls()),
         addresses,
         chain: Arc::clone(&handle.chain),
         reader: handle.reader().clone(),
-        ends: CatchupEnds { control: catchup, waker: Arc::clone(&waker) },
-        observer: Arc::clone(&observer),
+        ends,
+        observer: Arc::clone(&handle.observer),
         settings: Settings::VALIDATOR,
-    };
-    let catchup = catchup::link::start(catchup, &runtime);
-    let control = ControlLoop { replica: Replica::new(parts, disk.started), input, clock, observer, waker };
-    Ok(Ready { stages, control, handle: Arc::new(handle), open_report: disk.report, catchup, sessions })
+    }
 }
 
 fn sink_rings(keys: Producer<KeyCommand>, ends: SessionEnds) -> SinkRings {

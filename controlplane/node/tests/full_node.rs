@@ -75,10 +75,11 @@ impl Node {
             save_bls(bls, &data_dir.join("bls.key")).expect("a key file");
             text.push_str("bls_key = \"bls.key\"\n");
         }
+        let port = if bls.is_some() { "[port]\nkind = \"io_uring\"\n" } else { "" };
         let key = hex::encode(full.node_key().0);
         let _ = write!(
             text,
-            "[port]\nkind = \"io_uring\"\n[network]\nip = \"{ip}\"\n[handshake]\nlisten = \"{ip}:7701\"\n\
+            "{port}[network]\nip = \"{ip}\"\n[handshake]\nlisten = \"{ip}:7701\"\n\
              [rpc]\nlisten = \"{ip}:9944\"\n[metrics]\nlisten = \"{ip}:9615\"\n[storage]\nsegment_mb = 8\n\
              [mempool]\ntransactions_max = 1024\n[[client]]\nindex = {FULL}\nnode_key = \"{key}\"\nip = \"{}\"\n\
              port = 7700\n",

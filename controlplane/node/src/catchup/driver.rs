@@ -269,7 +269,7 @@ impl Driver {
             (peer.busy, peer.left_alone_until) = (false, Instant::now() + penalty);
             if known && penalty == PENALTY {
                 self.observer.counters.catchup_refused.add(1);
-                self.observer.set_problem(Some(format!("catch-up: peer {number} is left alone: {why}")));
+                eprintln!("catch-up: peer {number} is left alone for {} s: {why}", PENALTY.as_secs());
             }
         }
         if let Some(fetch) = &mut self.fetch {

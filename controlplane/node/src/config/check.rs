@@ -29,6 +29,35 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         )),
         _ => {}
     }
+    if node.kind == NodeKind::Validator {
+        port(config, problems);
+    }
+    let mempool = &config.mempool;
+    if mempool.sender_transactions_max > mempool.transactions_max {
+        let most = mempool.sender_transactions_max;
+        let why = format!(
+            "one sender's limit is above mempool.transactions_max: lower it to {}",
+            mempool.transactions_max
+        );
+        problems.push(problem("mempool.sender_transactions_max", i64::from(most), why));
+    }
+    listeners(config, problems);
+    for (place, peer) in config.peers.iter().enumerate() {
+        if config.peers[..place].iter().any(|before| before.index == peer.index) {
+            let why = "the peer has an entry before: take one out";
+            problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
+        }
+    }
+    for (index, neighbor) in config.neighbors.iter().enumerate() {
+        if config.neighbors[..index].iter().any(|before| before.ip == neighbor.ip) {
+            let why = "another [[neighbor]] has it: give each address one entry";
+            problems.push(problem(format!("neighbor[{index}].ip"), neighbor.ip.to_string(), why));
+        }
+    }
+}
+
+/// A validator's port; a full node has none.
+fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
     let port = &config.port;
     match (port.kind, &port.device) {
         (PortKind::Dpdk, None) => problems.push(ConfigProblem::Missing {
@@ -55,15 +84,10 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         );
         problems.push(problem("port.frames", i64::from(port.frames), why));
     }
-    let mempool = &config.mempool;
-    if mempool.sender_transactions_max > mempool.transactions_max {
-        let most = mempool.sender_transactions_max;
-        let why = format!(
-            "one sender's limit is above mempool.transactions_max: lower it to {}",
-            mempool.transactions_max
-        );
-        problems.push(problem("mempool.sender_transactions_max", i64::from(most), why));
-    }
+}
+
+/// Sockets that the node listens on.
+fn listeners(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
     if config.rpc.listen == config.metrics.listen && config.rpc.listen.port() != 0 {
         let why = "rpc.listen is the same: give each its own port";
         problems.push(problem("metrics.listen", config.metrics.listen.to_string(), why));
@@ -80,18 +104,6 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
     if of_address > half_open {
         let why = format!("one address' limit is above handshake.half_open_max: lower it to {half_open}");
         problems.push(problem("handshake.half_open_per_address_max", i64::from(of_address), why));
-    }
-    for (place, peer) in config.peers.iter().enumerate() {
-        if config.peers[..place].iter().any(|before| before.index == peer.index) {
-            let why = "the peer has an entry before: take one out";
-            problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
-        }
-    }
-    for (index, neighbor) in config.neighbors.iter().enumerate() {
-        if config.neighbors[..index].iter().any(|before| before.ip == neighbor.ip) {
-            let why = "another [[neighbor]] has it: give each address one entry";
-            problems.push(problem(format!("neighbor[{index}].ip"), neighbor.ip.to_string(), why));
-        }
     }
 }
 

@@ -226,7 +226,7 @@ fn the_examples_for_systemd_are_good_configurations() {
     let chain = devnet_genesis(4, 1, Preset::Balanced, DEVNET_CHAIN_ID, b"examples", NanoMoment(1 << 60))
         .expect("a genesis");
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
-    for name in ["validator.toml", "validator-io_uring.toml"] {
+    for name in ["validator.toml", "validator-io_uring.toml", "full.toml"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = |file: &str| folder.path().join(file);
         std::fs::write(at("genesis.json"), chain.genesis.to_json()).expect("written");

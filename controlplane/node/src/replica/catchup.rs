@@ -64,9 +64,7 @@ impl<P: Plane> Replica<P> {
         }
         self.observer.counters.blocks_fetched.add(blocks.len());
         for block in blocks {
-            let last = block.outcome.block;
-            self.commit_fetched(block);
-            if self.blocks.last_final().block != last {
+            if !self.commit_fetched(block) {
                 return false;
             }
         }
@@ -83,7 +81,8 @@ impl<P: Plane> Replica<P> {
         true
     }
 
-    fn commit_fetched(&mut self, block: FetchedBlock) {
+    /// False when the store takes no more, and the node stops.
+    fn commit_fetched(&mut self, block: FetchedBlock) -> bool {
         let now = self.now();
         let outcome = Arc::clone(&block.outcome);
         if let Some(open) = self.blocks.remove(&outcome.block) {
@@ -100,8 +99,10 @@ impl<P: Plane> Replica<P> {
         self.observer.note_block(&outcome);
         let header = block.header.clone();
         self.blocks.go_on_from(Arc::clone(&outcome), header.view);
-        if self.queue_commit(commit_fetched(block), &outcome) {
+        let queued = self.queue_commit(commit_fetched(block), &outcome);
+        if queued {
             self.committing.push_back((now, Committing { height: outcome.height, header, outcome }));
         }
+        queued
     }
 }
