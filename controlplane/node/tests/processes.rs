@@ -7,10 +7,18 @@ mod common;
 use roko_os::netns::{Namespace, remove_stale};
 use serde_json::Value;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Transfers a second: little enough for an unoptimised build on two shared cores.
 const RATE: u64 = 100;
+
+/// One network at a time: two of them on two cores starve each other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether namespaces can be made here; says why not.
 fn possible() -> bool {
@@ -46,6 +54,7 @@ fn nodes_of(pid: u32) -> usize {
 }
 
 fn finalises_everything(port: &str) {
+    let _alone = alone();
     if !possible() {
         return;
     }
@@ -101,6 +110,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 
 #[test]
 fn ctrl_c_takes_processes_and_namespaces_away_and_another_devnet_stays() {
+    let _alone = alone();
     if !possible() {
         return;
     }

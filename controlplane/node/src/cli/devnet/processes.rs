@@ -12,7 +12,7 @@ use crate::devnet::processes::wire::WireKind;
 use crate::devnet::processes::{ProcessDevnet, ProcessPlan};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Carries the command out.
@@ -48,7 +48,12 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
     );
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = runtime(&stop)?;
-    let (network, mut loader) = ProcessDevnet::start(plan, &stop).map_err(|error| failed(&error))?;
+    let (network, mut loader) = match ProcessDevnet::start(plan, &stop) {
+        Ok(started) => started,
+        // Ctrl-C came while the nodes were starting: they are gone, and nothing was wrong.
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(()),
+        Err(error) => return Err(failed(&error)),
+    };
     if network.statuses(false).iter().any(|node| node.durable_height > 0) {
         let accounts = loader.accounts();
         let nonces = network.nonces(&accounts).map_err(|error| failed(&error))?;
