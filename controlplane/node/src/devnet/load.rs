@@ -131,16 +131,20 @@ impl Capture {
 
 /// Nonces that accounts go on from: what was sent to a validator that was away is lost, and they send it again.
 #[derive(Clone, Debug, Default)]
-pub struct Resync(Arc<Mutex<Vec<HashMap<Address, u64>>>>);
+pub struct Resync {
+    nonces: Arc<Mutex<Vec<HashMap<Address, u64>>>>,
+    /// Somebody sees to it: what finds no session is lost, and the transfers for other validators do not wait for it.
+    seen_to: Arc<AtomicBool>,
+}
 
 impl Resync {
     /// Has these accounts go on from these nonces.
     pub fn go_on_from(&self, nonces: HashMap<Address, u64>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(nonces);
+        self.nonces.lock().unwrap_or_else(PoisonError::into_inner).push(nonces);
     }
 
     fn take(&self) -> Vec<HashMap<Address, u64>> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.nonces.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -197,9 +201,10 @@ impl Loader {
         senders.map(|sender| sender.key.address()).collect()
     }
 
-    /// Changes nonces while it sends.
+    /// Changes nonces while it sends; from now on what finds no session with its validator is lost.
     #[must_use]
     pub fn resync(&self) -> Resync {
+        self.resync.seen_to.store(true, Ordering::Relaxed);
         self.resync.clone()
     }
 
@@ -227,7 +232,7 @@ impl Loader {
                     sender.nonce = nonces.get(&sender.key.address()).copied().unwrap_or(sender.nonce);
                 }
             }
-            sent += self.round((due - sent).min(ROUND_MAX));
+            sent += self.round((due - sent).min(ROUND_MAX), stop);
             std::thread::sleep(ROUND);
         }
         // What the port has not taken yet is offered for a little longer.
@@ -240,7 +245,7 @@ impl Loader {
     }
 
     /// Signs and sends `count` transfers, those for one validator together. Returns how many were sent.
-    fn round(&mut self, count: u64) -> u64 {
+    fn round(&mut self, count: u64, stop: &AtomicBool) -> u64 {
         let validators = self.plan.senders.iter().map(|sender| sender.validator).max().unwrap_or(0) + 1;
         let mut due: Vec<Vec<Vec<u8>>> = vec![Vec::new(); validators];
         for _ in 0..count {
@@ -255,10 +260,14 @@ impl Loader {
             while !left.is_empty() {
                 let taken = match self.port.submit(to, &left) {
                     Ok(()) => left.len(),
-                    // The validator is away: what it should have had is lost, and the others' do not wait for it.
-                    Err(ClientError::NoSession { .. }) => {
+                    Err(ClientError::NoSession { .. }) if self.resync.seen_to.load(Ordering::Relaxed) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
                         left.len()
+                    }
+                    Err(ClientError::NoSession { .. }) if !stop.load(Ordering::Relaxed) => {
+                        self.counts.held_back.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(ROUND);
+                        0
                     }
                     Err(ClientError::Busy { sent }) => {
                         self.counts.held_back.fetch_add(1, Ordering::Relaxed);
@@ -268,6 +277,7 @@ impl Loader {
                     // Keys are renewed long before they are used up and our own transfers are short: neither happens.
                     Err(
                         ClientError::KeyUsedUp
+                        | ClientError::NoSession { .. }
                         | ClientError::UnknownTarget { .. }
                         | ClientError::TooLarge { .. },
                     ) => {
