@@ -2,6 +2,7 @@
 
 use super::check::{CheckError, Received, execute_all, proven};
 use super::plan::{Plan, Range};
+use super::server::{ANSWER_BYTES_MAX, PIECE_BYTES};
 use super::stream::{Stream, read, send};
 use crate::chain::Chain;
 use crate::observe::Observer;
@@ -10,7 +11,7 @@ use crate::replica::catchup::CaughtUp;
 use crate::wake::Waker;
 use crossbeam::channel::{Sender, bounded};
 use roko_wire::Height;
-use roko_wire::sync::SyncMessage;
+use roko_wire::sync::{SYNC_BYTES_MAX, SyncMessage};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -29,6 +30,10 @@ const PENALTY: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(2);
 /// Blocks without a proof that they are final, at most: an honest chain commits far more often.
 const UNPROVEN_MAX: usize = 4 * roko_wire::limits::SYNC_BLOCKS_MAX;
+/// And bytes of their bodies.
+const UNPROVEN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of an answer at most: what ends one, a piece more, and the message that goes over it.
+const ANSWER_TAKEN_MAX: usize = ANSWER_BYTES_MAX + PIECE_BYTES + SYNC_BYTES_MAX;
 
 /// What the control thread is asked.
 #[derive(Debug)]
@@ -315,14 +320,14 @@ impl Driver {
     fn on_checked(&mut self, checked: Checked) {
         let Some(fetch) = &mut self.fetch else { return };
         match checked {
-            Checked::Taken { base, rest } if rest.len() <= UNPROVEN_MAX => {
+            Checked::Taken { base, rest } if is_bounded(&rest) => {
                 self.observer.catching_up(base.height.0, fetch.plan.target());
                 (fetch.base, fetch.unproven) = (Some(base), rest);
             }
             Checked::Taken { .. } => {
                 let blamed = fetch.blamed;
                 self.end_fetch();
-                self.leave(blamed, "it sent a thousand blocks without a proof that one is final", PENALTY);
+                self.leave(blamed, "it sent too many blocks without a proof that one is final", PENALTY);
             }
             Checked::Refused(error) => {
                 let blamed = fetch.blamed;
@@ -347,6 +352,11 @@ impl Peer {
             self.busy = asks.try_send(ask).is_ok();
         }
     }
+}
+
+fn is_bounded(unproven: &[Received]) -> bool {
+    let bytes: usize = unproven.iter().map(|block| block.body.len()).sum();
+    unproven.len() <= UNPROVEN_MAX && bytes <= UNPROVEN_BYTES_MAX
 }
 
 /// Checks blocks on top of `base` and hands over what is proven final.
@@ -410,10 +420,14 @@ async fn answer_of(stream: &mut Box<dyn Stream>, question: Ask, bytes: &mut Vec<
         Ask::Blocks(range) => SyncMessage::GetBlocks { from: Height(range.from), count: range.count as u16 },
     };
     send(stream, &message, PATIENCE).await?;
-    let mut blocks = Vec::new();
+    let (mut blocks, mut taken) = (Vec::new(), 0);
     loop {
         if !read(stream, bytes, PATIENCE).await? {
             return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        taken += bytes.len();
+        if taken > ANSWER_TAKEN_MAX {
+            return Err(wrong("its answer is longer than any may be"));
         }
         let message = SyncMessage::read(bytes).map_err(|error| wrong(&error.to_string()))?;
         match (question, message) {

@@ -13,18 +13,9 @@ use std::time::Duration;
 /// How long an asker may be silent between questions, and may let an answer wait.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes read from the store before they are sent.
-const PIECE_BYTES: usize = 1 << 20;
+pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// An answer ends when it has this many bytes: the asker asks on from there.
-const ANSWER_BYTES_MAX: usize = 16 << 20;
-
-/// Where a chain's end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tip {
-    /// Height of the last final block.
-    pub height: Height,
-    /// Its view.
-    pub view: View,
-}
+pub(super) const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// Answers questions until the asker closes the stream.
 ///

@@ -197,7 +197,9 @@ impl<S: Storage> Devnet<S> {
             sessions.push(with_peers);
             catchups.push(catchup);
         }
-        let enter = Confined::new(enter, sandbox::filter(kind).ok());
+        let filter =
+            sandbox::filter(kind).inspect_err(|error| eprintln!("poll threads are not confined: {error}"));
+        let enter = Confined::new(enter, filter.ok());
         let mut threads = placement.start_polling(stages, &stop, &enter)?;
         let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
         let record = record.map(|path| Capture::create(&path, &members)).transpose()?;
