@@ -4,10 +4,12 @@
 //! sends and builds what the [`Action`]s ask for. The machine assumes that what it is given as verified is
 //! verified, and nothing about order, repetition or completeness. The rules are those of Concurrent Simplex, by
 //! number, in `machine/rules.rs`; the chain of blocks is in `machine/chain.rs`, pacing and proposing in
-//! `machine/lead.rs`, finality in `machine/finality.rs`, repetition and pulls in `machine/repeat.rs`.
+//! `machine/lead.rs`, who is there in `machine/hearing.rs`, finality in `machine/finality.rs`, repetition and pulls in
+//! `machine/repeat.rs`.
 
 mod chain;
 mod finality;
+mod hearing;
 mod lead;
 mod repeat;
 mod rules;
@@ -20,6 +22,7 @@ use crate::api::{Action, Config, Event, FinalBlock, ProposalSummary, Recovered, 
 use crate::evidence::{Evidence, SignedProposal};
 use crate::verify::{VerifiedCertificate, VerifiedVote};
 use chain::Chain;
+use hearing::Hearing;
 use repeat::Repeats;
 use roko_wire::vote::{Certificate, CertificateKind};
 use roko_wire::{BlockId, NanoMoment, ValidatorIndex, View};
@@ -64,6 +67,7 @@ pub struct Machine {
     /// When the view's timer started: its interval was over.
     started_at: Option<NanoMoment>,
     pending_transactions: bool,
+    hearing: Hearing,
     repeats: Repeats,
     timer: Option<NanoMoment>,
     halted: bool,
@@ -76,6 +80,7 @@ impl Machine {
     pub fn new(config: Config, recovered: Recovered, now: NanoMoment) -> Machine {
         let final_view = recovered.last_final.view;
         let final_history = BTreeMap::from([(final_view, recovered.last_final.block)]);
+        let hearing = Hearing::new(config.set.len(), final_view.next(), now);
         let mut machine = Machine {
             config,
             now,
@@ -90,6 +95,7 @@ impl Machine {
             entered_at: now,
             started_at: None,
             pending_transactions: false,
+            hearing,
             repeats: Repeats::default(),
             timer: None,
             halted: false,
@@ -203,8 +209,9 @@ impl Machine {
 
     fn on_votes(&mut self, votes: &[VerifiedVote], out: &mut Vec<Action>) {
         for vote in votes {
-            let view = vote.vote().view;
-            let own = Some(vote.vote().signer) == self.config.own_index;
+            let (view, signer) = (vote.vote().view, vote.vote().signer);
+            let own = Some(signer) == self.config.own_index;
+            self.heard(signer, view, self.now);
             if own
                 || view <= self.chain.last_final.view
                 || view.0 > self.current.0.saturating_add(VIEW_HORIZON)
@@ -224,6 +231,9 @@ impl Machine {
     fn on_certificates(&mut self, certificates: Vec<VerifiedCertificate>) {
         for certificate in certificates {
             let (view, kind) = (certificate.certificate().view, certificate.certificate().kind);
+            for signer in certificate.certificate().signers.iter() {
+                self.heard(signer, view, self.now);
+            }
             if !self.wants(view, &kind) {
                 self.counts.dropped += 1;
                 continue;
@@ -272,8 +282,12 @@ impl Machine {
 
     fn on_proposal(&mut self, summary: ProposalSummary, verdict: Option<Verdict>, out: &mut Vec<Action>) {
         self.on_certificates(summary.certificates.clone());
-        let (view, last_final) = (summary.view, &self.chain.last_final);
+        let view = summary.view;
         let lawful = summary.parent_view < view && summary.proposer == self.leader(view);
+        if lawful {
+            self.heard(summary.proposer, view, self.now);
+        }
+        let last_final = &self.chain.last_final;
         if !lawful || view <= last_final.view || summary.height <= last_final.height {
             self.counts.dropped += 1;
             return;

@@ -156,10 +156,11 @@ impl Machine {
         out.extend(proof.unwrap_or_default().into_iter().map(Action::BroadcastCertificate));
     }
 
-    /// Rules 5 and 6: no first vote after two Delta, no second vote after three.
+    /// Rules 5 and 6: no first vote after two Delta, no second vote after three; at once when the leader is silent.
     fn apply_timers(&mut self, out: &mut Vec<Action>) {
         let Some(started) = self.started_at else { return };
-        let (view, delta_ns) = (self.current, self.delta_ns());
+        let view = self.current;
+        let delta_ns = if self.is_silent(self.leader(view)) { 0 } else { self.delta_ns() };
         let state = self.views.entry(view).or_default();
         let (first, second) = (state.own.first, state.own.second);
         if first.is_none() && self.now >= started.saturating_add(delta_ns.saturating_mul(2)) {

@@ -134,6 +134,15 @@ fn an_idle_chain_neither_spins_nor_skips() {
     assert_eq!(cluster.skips_sent(), 0);
 }
 
+#[test]
+fn a_silent_leader_costs_its_views_and_no_timeouts() {
+    let mut cluster = Cluster::new(Setup::new(&[32_000; 4]).busy().role(3, Role::Silent), 1);
+    cluster.run_ms(10_000);
+    let heights = cluster.honest_heights();
+    // Three views of at least 10 ms in four make blocks. If the fourth took three Delta, 60 ms, there would be 330.
+    assert!(heights.iter().all(|height| *height >= 450), "{heights:?}");
+}
+
 /// The checks above must be able to fail: with these faults put in, some seed breaks safety.
 fn must_break(setup: &Setup, what: &str) {
     let broken = (0..4_000).find(|seed| run(setup, *seed).violation.is_some());

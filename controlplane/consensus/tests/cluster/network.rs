@@ -206,6 +206,9 @@ impl Cluster {
     fn arrive(&mut self, node: usize, from: usize, message: Message) {
         match message {
             Message::Vote(vote) => {
+                if from == vote.signer.as_usize() {
+                    self.nodes[node].machine.heard(vote.signer, vote.view, self.now);
+                }
                 self.nodes[node].collector.offer(vote, self.now);
                 self.take_jobs(node);
             }

@@ -17,6 +17,8 @@ pub(crate) enum Role {
     Equivocator,
     /// Says most things to a few only.
     Withholder,
+    /// Says nothing.
+    Silent,
 }
 
 /// Blocks that an equivocator has seen proposed, by view.
@@ -26,6 +28,7 @@ pub(crate) type Seen = BTreeMap<View, Vec<BlockId>>;
 pub(crate) fn twist(role: Role, message: Message, to: usize, seen: &Seen, rng: &mut Rng) -> Vec<Message> {
     match role {
         Role::Honest => vec![message],
+        Role::Silent => vec![],
         Role::Withholder => {
             let kept = to == 0 || rng.percent(25);
             if kept { vec![message] } else { vec![] }

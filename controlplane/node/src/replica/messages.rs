@@ -62,6 +62,9 @@ impl<P: Plane> Replica<P> {
             Ok(Message::Propose(propose)) => self.on_propose(from, received, propose),
             Ok(Message::Vote(vote)) => {
                 self.help_straggler(from, vote.view);
+                if from == vote.signer {
+                    self.machine.heard(from, vote.view, self.clock.now);
+                }
                 // A vote speaks for its signer alone, whoever brings it: its signature is what counts.
                 if !self.collector.offer(vote, self.clock.now) {
                     self.observer.counters.votes_dropped.add(1);
