@@ -68,6 +68,13 @@ pub struct DevnetArgs {
     /// 10s. What is sent to a validator that is away is lost.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "processes")]
     kill_every: Option<Duration>,
+    /// Cut the network in two this often, and join it again half as long after: with four validators neither half can go on
+    /// alone.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "processes")]
+    cut_every: Option<Duration>,
+    /// Kill and cut at random moments around those times, for random lengths; the same seed gives the same faults.
+    #[arg(long, value_name = "NUMBER", requires = "processes")]
+    fault_seed: Option<u64>,
     /// The network between the validators [default: net-ring; with --processes af_packet]
     #[arg(long, value_enum)]
     port: Option<PortKind>,

@@ -76,9 +76,9 @@ pub trait Watched {
     fn processes(&self) -> usize;
     /// How long to wait before it is asked again.
     fn patience(&self) -> Duration;
-    /// Validators that were killed on purpose and started again.
-    fn restarts(&self) -> u64 {
-        0
+    /// What went wrong on purpose; `None` where nothing is to.
+    fn faults(&self) -> Option<report::FaultCounts> {
+        None
     }
     /// Why it cannot go on: a node's process has ended.
     fn failure(&self) -> Option<String> {

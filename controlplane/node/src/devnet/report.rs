@@ -71,6 +71,19 @@ pub struct ClockReport {
     pub error_bound_ns: u64,
 }
 
+/// What has gone wrong so far, and what it cost.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct FaultCounts {
+    /// Validators killed and started again.
+    pub restarts: u64,
+    /// Times at which the network was cut in two and joined again.
+    pub cuts: u64,
+    /// Longest time from a kill until the others had made four more blocks final, milliseconds.
+    pub others_on_ms_max: u64,
+    /// Longest time from the network's joining until four more blocks were final, milliseconds.
+    pub joined_on_ms_max: u64,
+}
+
 /// What a devnet has done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -78,8 +91,9 @@ pub struct Report {
     pub validators: usize,
     /// Processes that the validators run in.
     pub processes: usize,
-    /// Validators that were killed on purpose and started again.
-    pub restarts: u64,
+    /// What went wrong on purpose, where something was to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<FaultCounts>,
     /// Seconds from the start of the load to this report.
     pub seconds: f64,
     /// From the start of the process' devnet to the first final block, milliseconds; `null` when there is none.
@@ -94,7 +108,7 @@ pub struct Report {
     pub abandoned_blocks: u64,
     /// Transfers offered by the load client.
     pub tx_submitted: u64,
-    /// Transfers in final blocks.
+    /// Transfers in final blocks; with faults since genesis, for a validator that was killed counts anew.
     pub tx_finalised: u64,
     /// Final transfers a second of load.
     pub tps: f64,
@@ -145,14 +159,19 @@ pub fn report(network: &impl Watched, run: &Run<'_>) -> Report {
         wire.merge(&node.wire_to_mempool);
         disk.merge(&node.commit_sync);
     }
-    let finalised = nodes.iter().map(|node| node.transactions_final).min().unwrap_or(0);
+    let faults = network.faults();
+    let of_node = |node: &NodeStatus| match faults {
+        None => node.transactions_final,
+        Some(_) => node.audit.map_or(0, |audit| audit.transactions),
+    };
+    let finalised = nodes.iter().map(of_node).min().unwrap_or(0);
     let total = Millis::of(&finality.total);
     let bound = nodes.iter().map(|node| node.clock_error_bound_ns).max().unwrap_or(0);
     let seconds = run.load.as_secs_f64();
     Report {
         validators: nodes.len(),
         processes: network.processes(),
-        restarts: network.restarts(),
+        faults,
         seconds,
         first_final_ms: run.first_final.map(|after| after.as_secs_f64() * 1e3),
         blocks: nodes.iter().map(|node| node.blocks_final).max().unwrap_or(0),

@@ -28,6 +28,9 @@ pub struct Audit {
     pub state_root: Hash32,
     /// Whether all balances and what was burned since the start add up to what there was at the start.
     pub balances_conserved: bool,
+    /// Transactions executed since genesis: the sum of all nonces.
+    #[serde(default)]
+    pub transactions: u64,
 }
 
 /// How one stage's time was spent since the start, nanoseconds, by [`Regime`].
@@ -165,7 +168,10 @@ impl<S: Storage> NodeHandle<S> {
         let sum = state.tree.iter().fold(U256::ZERO, |sum, (_, account)| sum.saturating_add(account.balance));
         let burned = self.observer.burned_at(state.height);
         let supply = self.observer.supply_at_start();
+        let transactions =
+            state.tree.iter().fold(0u64, |sum, (_, account)| sum.saturating_add(account.nonce));
         Some(Audit {
+            transactions,
             height: state.height.0,
             state_root: state.tree.root(),
             balances_conserved: burned.is_some_and(|burned| sum.saturating_add(burned) == supply),

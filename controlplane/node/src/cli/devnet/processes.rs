@@ -5,7 +5,7 @@ use crate::cli::profile::placement;
 use crate::cli::serve::runtime;
 use crate::cli::{CliError, CliResult};
 use crate::devnet::Watched;
-use crate::devnet::processes::faults::Faults;
+use crate::devnet::processes::faults::schedule::Faults;
 use crate::devnet::processes::files::{METRICS_PORT, RPC_PORT};
 use crate::devnet::processes::relay::Relay;
 use crate::devnet::processes::wire::WireKind;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
         options: options(),
         clock_bound_us: args.clock_bound_us,
         record: args.record.clone(),
-        faults: args.kill_every.map(|every| Faults { every, until: args.length }),
+        faults: faults(args),
     };
     let (name, idle) = (&placement.profile().name, placement.profile().idle.strategy.name());
     let count = args.validators;
@@ -66,6 +66,13 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
     network.stop();
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// What is to go wrong.
+fn faults(args: &DevnetArgs) -> Option<Faults> {
+    let DevnetArgs { kill_every, cut_every, fault_seed, length, .. } = *args;
+    let faults = Faults { kill_every, cut_every, seed: fault_seed, until: length };
+    (kill_every.is_some() || cut_every.is_some()).then_some(faults)
 }
 
 /// A built-in profile by its name, a file by its whole path: the nodes have other folders.

@@ -90,12 +90,13 @@ fn show(
             let nodes = network.statuses(false);
             let views: Vec<String> = nodes.iter().map(|node| node.view.to_string()).collect();
             eprintln!(
-                "{:>5.0} s   height {:>7}   views {}   {:>9} offered   {:>9} final",
+                "{:>5.0} s   height {:>7}   views {}   {:>9} offered   {:>9} final   {:>5} MiB",
                 began.elapsed().as_secs_f64(),
                 nodes.iter().map(|node| node.durable_height).min().unwrap_or(0),
                 views.join(" "),
                 counts.submitted.load(Ordering::Relaxed),
                 nodes.iter().map(|node| node.transactions_final).min().unwrap_or(0),
+                network.rss_mb(),
             );
         }
         std::thread::sleep(interval);
@@ -116,7 +117,7 @@ fn drain(network: &impl Watched, counts: &LoadCounts, stop: &AtomicBool) {
         let nodes = network.statuses(false);
         // A validator that was started again counts from there, and what was sent to it meanwhile is lost.
         let counted = |node: &NodeStatus| node.transactions_final >= submitted;
-        (network.restarts() > 0 || nodes.iter().all(counted))
+        (network.faults().is_some() || nodes.iter().all(counted))
             && nodes.iter().all(|node| node.durable_height == nodes[0].durable_height)
     };
     let began = Instant::now();

@@ -22,13 +22,15 @@ pub mod watch;
 pub mod wire;
 
 use super::load::{Capture, LoadPlan, Loader};
+use super::report::FaultCounts;
 use super::{DevnetError, Watched, client_entry, client_seed, report, sessions};
 use crate::accounts::DevnetGenesis;
 use crate::chain::Chain;
 use crate::handshake::HandshakeOptions;
 use crate::observe::status::NodeStatus;
 use crate::validator::NodeOptions;
-use faults::{Faults, Killer};
+use faults::Drill;
+use faults::schedule::Faults;
 use node::Node;
 use roko_peers::{Membership, NodeIdentity, Role, Sessions};
 use roko_time::ClockDriver;
@@ -66,7 +68,7 @@ pub struct ProcessPlan {
     pub clock_bound_us: u32,
     /// Where what the load client sends is recorded.
     pub record: Option<PathBuf>,
-    /// Whether validators are killed, and when.
+    /// What goes wrong on purpose, and when.
     pub faults: Option<Faults>,
 }
 
@@ -75,7 +77,7 @@ pub struct ProcessDevnet {
     /// Told first: it asks the nodes.
     watcher: Watcher,
     /// Ended first of all: it starts processes.
-    killer: Option<Killer>,
+    drill: Option<Drill>,
     nodes: Arc<Vec<Node>>,
     wires: Arc<Wires>,
     kind: WireKind,
@@ -127,7 +129,7 @@ impl ProcessDevnet {
         let watcher = Watcher::start(Arc::clone(&wires), nodes.iter().map(|node| node.ip).collect())?;
         let mut network = ProcessDevnet {
             watcher,
-            killer: None,
+            drill: None,
             nodes: Arc::new(nodes),
             wires,
             kind: wire,
@@ -139,28 +141,31 @@ impl ProcessDevnet {
         };
         network.wait_for_all(stop)?;
         sessions::wait_for(&network.sessions, network.nodes.len());
-        network.killer = faults.map(|faults| network.begin_faults(faults, &loader)).transpose()?;
+        network.drill = faults.map(|faults| network.begin_faults(faults, &loader)).transpose()?;
         Ok((network, loader))
     }
 
-    /// Kills validators from now on. The load goes on with what was lost: from the nonces that another validator has.
-    fn begin_faults(&self, faults: Faults, loader: &Loader) -> std::io::Result<Killer> {
+    /// Does faults from now on. The load goes on with what was lost: from the nonces that another validator has.
+    fn begin_faults(&self, faults: Faults, loader: &Loader) -> std::io::Result<Drill> {
         let (wires, resync) = (Arc::clone(&self.wires), loader.resync());
         let accounts: Vec<Vec<_>> = (0..self.nodes.len()).map(|index| loader.accounts_of(index)).collect();
         let ips: Vec<_> = self.nodes.iter().map(|node| node.ip).collect();
         let counters = self.sessions.first().map(Sessions::counters);
-        let back = move |index: usize| {
+        let back = move |away: &[usize]| {
             let began = Instant::now();
             let open = || counters.as_ref().map_or(0, |all| all.sessions.load(Ordering::Relaxed));
             while (open() as usize) < ips.len() && began.elapsed() < BACK_MAX {
                 std::thread::sleep(Duration::from_millis(50));
             }
             std::thread::sleep(BACK_AFTER);
-            if let Ok(nonces) = watch::nonces(&wires, ips[(index + 1) % ips.len()], &accounts[index]) {
-                resync.go_on_from(accounts[index].iter().copied().zip(nonces).collect());
+            let Some(other) = (0..ips.len()).find(|index| !away.contains(index)) else { return };
+            for index in away {
+                if let Ok(nonces) = watch::nonces(&wires, ips[other], &accounts[*index]) {
+                    resync.go_on_from(accounts[*index].iter().copied().zip(nonces).collect());
+                }
             }
         };
-        Killer::start(faults, Arc::clone(&self.nodes), back)
+        Drill::start(faults, Arc::clone(&self.nodes), Arc::clone(&self.wires), back)
     }
 
     fn wait_for_all(&mut self, stop: &AtomicBool) -> Result<(), DevnetError> {
@@ -214,7 +219,7 @@ fn handshake_addresses(members: &Membership) -> Vec<Option<SocketAddr>> {
 
 impl Drop for ProcessDevnet {
     fn drop(&mut self) {
-        self.killer = None;
+        self.drill = None;
         self.watcher.stop();
         self.nodes.iter().for_each(Node::ask_to_end);
         let until = Instant::now() + STOP_MAX;
@@ -244,8 +249,8 @@ impl Watched for ProcessDevnet {
     fn patience(&self) -> Duration {
         Duration::from_millis(20)
     }
-    fn restarts(&self) -> u64 {
-        self.killer.as_ref().map_or(0, Killer::restarts)
+    fn faults(&self) -> Option<FaultCounts> {
+        self.drill.as_ref().map(Drill::counts)
     }
     fn failure(&self) -> Option<String> {
         self.nodes.iter().find_map(Node::ended)

@@ -118,6 +118,14 @@ fn ask_all(known: &Mutex<Known>, ips: &[IpAddr], audit: bool) {
     }
 }
 
+/// The height that a node has made final and durable; asked from where it can be reached.
+pub(super) fn height_of(ip: IpAddr) -> Option<u64> {
+    // A block above every height: none is listed.
+    let body = get(SocketAddr::new(ip, METRICS_PORT), &status_path(u64::MAX, false)).ok()?;
+    let [status] = serde_json::from_str::<[NodeStatus; 1]>(&body).ok()?;
+    Some(status.durable_height)
+}
+
 /// The next nonce of each account, as the node at `ip` has it.
 pub(super) fn nonces(wires: &Wires, ip: IpAddr, accounts: &[Address]) -> Result<Vec<u64>, String> {
     let ask = || -> Result<Vec<u64>, String> {

@@ -68,6 +68,7 @@ pub struct Wires {
     kind: WireKind,
     hub: Namespace,
     nodes: Vec<Namespace>,
+    macs: Vec<Mac>,
 }
 
 impl Wires {
@@ -78,12 +79,13 @@ impl Wires {
     pub fn new(kind: WireKind, members: &Membership) -> Result<Wires, NetnsError> {
         remove_stale();
         let hub = Namespace::create("hub")?;
-        for bridge in ["data", "kernel"] {
+        // The second pair joins those who are cut off from the first.
+        for bridge in ["data", "kernel", "data-cut", "kernel-cut"] {
             hub.ip_line(&format!("link add {bridge} type bridge mcast_snooping 0"))?;
             hub.ip_line(&format!("link set {bridge} addrgenmode none up"))?;
         }
         hub.ip_line("address add 10.77.255.254/16 dev kernel")?;
-        let mut wires = Wires { kind, hub, nodes: Vec::new() };
+        let mut wires = Wires { kind, hub, nodes: Vec::new(), macs: Vec::new() };
         let Some((client, validators)) = members.peers().split_last() else { return Ok(wires) };
         for (index, peer) in validators.iter().enumerate() {
             wires.add_node(index, peer.endpoint.ip, peer.endpoint.mac)?;
@@ -112,7 +114,33 @@ impl Wires {
         plug(&self.hub, &kernel, "kernel")?;
         node.ip_line(&format!("address add {ip}/16 dev eth0"))?;
         self.nodes.push(node);
+        self.macs.push(mac);
         Ok(())
+    }
+
+    /// Cuts these validators off from everybody else, though not from each other.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn cut(&self, half: &[usize]) -> Result<(), NetnsError> {
+        half.iter().try_for_each(|index| self.plug_into(*index, "-cut"))
+    }
+
+    /// Takes back what [`Wires::cut`] did.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn join_again(&self, half: &[usize]) -> Result<(), NetnsError> {
+        half.iter().try_for_each(|index| self.plug_into(*index, ""))
+    }
+
+    fn plug_into(&self, index: usize, suffix: &str) -> Result<(), NetnsError> {
+        if self.kind != WireKind::IoUring {
+            plug(&self.hub, &format!("d{index}"), &format!("data{suffix}"))?;
+            // A bridge forgets who is behind a cable that is taken away.
+            self.hub.bridge_learn(&self.macs[index].to_string(), &format!("d{index}"))?;
+        }
+        plug(&self.hub, &format!("k{index}"), &format!("kernel{suffix}"))
     }
 
     /// The namespace that holds the bridges; this process reaches every node from there.
