@@ -11,6 +11,9 @@
 pub mod driver;
 pub mod map;
 pub mod marzullo;
+pub mod phc;
+pub mod port_map;
+pub mod simulated;
 
 pub use driver::{ClockDriver, ClockStatus, NodeClock, TimeError};
 pub use map::{Calibrator, Sample, Settings};
