@@ -26,6 +26,7 @@ use roko_time::NodeClock;
 use roko_wire::block::{BodyEntry, BodyView, Header};
 use roko_wire::codec;
 use roko_wire::limits::TX_BYTES_MAX;
+use roko_wire::port_clock::StampedBy;
 use roko_wire::rules::Terms;
 use roko_wire::stamp::Stamp;
 use roko_wire::tx::{KIND_ETHEREUM, ParsedTx, is_ethereum_envelope, parse, tx_id};
@@ -189,7 +190,7 @@ impl<S: Storage> NodeHandle<S> {
             moment: reading.now,
             bound_ns: reading.error_bound_ns,
             source: reading.source,
-            hardware: false,
+            by: StampedBy::Poll,
         };
         let pooled = self.stage_counter("order", "pending") + self.stage_counter("order", "in_flight");
         if pooled >= u64::from(capacity) {

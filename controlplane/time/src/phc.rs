@@ -1,8 +1,9 @@
 //! Clocks of hardware, as the driver reads them: a card's by DPDK (in `controlplane/node`), `/dev/ptpN`, the kernel's own, and
 //! a simulated one.
 
+use crate::map::Sample;
 use crate::port_map::JointReading;
-use roko_os::ptp::PtpDevice;
+use roko_os::ptp::{PtpDevice, SystemClock};
 use roko_os::{OsError, clock, tsc};
 use roko_wire::port_clock::PortUnit;
 
@@ -102,9 +103,25 @@ impl Phc for DevPtp {
     }
 }
 
+/// Reads `phc` and places each reading on the host's raw clock too. `ahead_ns` is what the clock shows beyond the chain's
+/// time.
+///
+/// # Errors
+/// When it cannot be read now.
+pub fn sample(phc: &mut dyn Phc, ahead_ns: u64) -> Result<[Sample; BURST], PhcError> {
+    let before = system_reading(SystemClock::MonotonicRaw);
+    let readings = phc.read()?;
+    let line = Line { before, after: system_reading(SystemClock::MonotonicRaw) };
+    Ok(readings.map(|reading| Sample {
+        tsc_before: reading.tsc_before,
+        monotonic_raw_ns: line.system_at(reading.tsc_middle()),
+        source_ns: reading.count.saturating_sub(ahead_ns),
+        tsc_after: reading.tsc_after,
+    }))
+}
+
 /// The best of some readings of a system clock between two of the counter.
-fn system_reading(system: roko_os::ptp::SystemClock) -> JointReading {
-    use roko_os::ptp::SystemClock;
+fn system_reading(system: SystemClock) -> JointReading {
     let read = || match system {
         SystemClock::MonotonicRaw => clock::monotonic_raw_ns(),
         SystemClock::Realtime => clock::realtime_ns(),
@@ -129,6 +146,16 @@ struct Line {
 }
 
 impl Line {
+    /// The system clock at counter value `tsc`, nanoseconds.
+    fn system_at(&self, tsc: u64) -> u64 {
+        let (from, to) = (self.before.tsc_middle(), self.after.tsc_middle());
+        let nanos = i128::from(self.after.count) - i128::from(self.before.count);
+        let since = i128::from(tsc) - i128::from(from);
+        let nanos = nanos * since / i128::from(to.saturating_sub(from).max(1));
+        u64::try_from(i128::from(self.before.count) + nanos).unwrap_or(0)
+    }
+
+    /// The counter when the system clock showed `system_ns`.
     fn tsc_at(&self, system_ns: u64) -> u64 {
         let (from, to) = (self.before.tsc_middle(), self.after.tsc_middle());
         let nanos = i128::from(self.after.count) - i128::from(self.before.count);
@@ -155,10 +182,11 @@ mod tests {
         assert_eq!(line.tsc_at(500_000), 1_000_000);
         assert_eq!(line.tsc_at(505_000), 1_015_000);
         assert_eq!(line.tsc_at(499_000), 997_000, "a little before it too");
+        assert_eq!((line.system_at(1_015_000), line.system_at(997_000)), (505_000, 499_000));
         assert_eq!(line.half_width_ticks(), 10);
         // A clock that stood still, or a time before the counter began, is no reason to panic.
         let still = Line { before: at(100, 7), after: at(200, 7) };
-        assert_eq!(still.tsc_at(0), 0);
+        assert_eq!((still.tsc_at(0), still.system_at(0)), (0, 7));
     }
 
     #[test]

@@ -18,6 +18,21 @@ pub enum PortUnit {
     Ticks = 1,
 }
 
+/// What took a receive time. The byte is what orders them: the greater, the closer to the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum StampedBy {
+    /// Software: the poll that first saw the frame.
+    Poll = 0,
+    /// The kernel, when its driver handed the frame over.
+    Kernel = 1,
+    /// The card, at the wire.
+    Hardware = 2,
+    /// A capture that is played back.
+    Capture = 3,
+}
+
 /// A time by a port's clock. The two kinds are never compared or added: a card that was set from one mode to the other
 /// would put every stamp off by decades.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
