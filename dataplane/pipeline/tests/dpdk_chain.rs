@@ -134,7 +134,7 @@ fn the_ports_times_become_the_stamps() {
                 assert_eq!((stamp.time, stamp.bound_ns), (map.moment(began_tsc + time), 36), "frame {number}");
             } else {
                 assert!(stamp.time >= map.moment(sent) && stamp.time <= map.moment(tsc()), "the poll's time");
-                assert!(stamp.time.saturating_sub(stamp.bound_ns) <= map.moment(sent), "{stamp:?} {sent}");
+                assert!(stamp.bound_ns > 36, "the time since the queue was empty is part of it: {stamp:?}");
             }
         }
     }
