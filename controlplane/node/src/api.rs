@@ -51,6 +51,8 @@ pub struct DataPlaneView {
     pub rings: Vec<(&'static str, Gauge)>,
     /// The port's driver.
     pub port_kind: &'static str,
+    /// What receive times the port gives.
+    pub rx_stamps: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
     /// Thread and core of each stage, in the order of `stages`.
@@ -367,6 +369,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         let counters = (self.observer.view(), self.observer.durable_height(), self.observer.forks());
         let (view, height, forks) = counters;
         let reading = self.clock.now();
+        let time = self.time_status();
         self.observer.progress(|progress| MetricsSnapshot {
             node: self.observer.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -379,6 +382,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             validator_participation: progress.participation,
             fork_count: forks,
             time_drift_ns: Some(self.clock.status().offset_ns()),
+            receive_stamps: time.by_stamper(),
+            receive_stamp_bound_ns: Some(time.stamp_bound_ns).filter(|bound_ns| *bound_ns > 0),
+            port_clock_offset_ns: time.port_clock.map(|port| port.offset_ns),
+            clock_faults: time.faults(),
             sync_accuracy_ns: Some(reading.error_bound_ns),
             attestations: self.stage_counter("verify", "batches_stamped"),
             final_height: Some(height.0),

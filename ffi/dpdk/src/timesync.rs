@@ -29,6 +29,34 @@ pub struct Timesync {
     enabled: Arc<Enabled>,
 }
 
+/// The free-running clock of a port, which counts ticks of an oscillator: what some cards (mlx5) stamp received packets with.
+#[derive(Debug)]
+pub struct TickClock {
+    device: Arc<Device>,
+}
+
+impl TickClock {
+    pub(crate) fn open(device: &Arc<Device>) -> Result<Option<TickClock>, Error> {
+        let mut clock = TickClock { device: Arc::clone(device) };
+        match clock.read() {
+            Ok(_) => Ok(Some(clock)),
+            Err(Error::Port { errno, .. }) if errno.means_unsupported() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ticks now.
+    pub fn read(&mut self) -> Result<u64, Error> {
+        let mut ticks = 0;
+        let port = self.device.id();
+        let _control = self.device.eal().control();
+        // SAFETY: the integer is ours to write; the port is valid while the device is held; the control lock is held.
+        let code = unsafe { dpdk_sys::rte_eth_read_clock(port, &mut ticks) };
+        port_result(port, "tell its ticks", code)?;
+        Ok(ticks)
+    }
+}
+
 /// Reads the departure stamps of a port with an enabled clock, on the thread that sends.
 #[derive(Debug)]
 pub struct TxTimestamps {

@@ -103,7 +103,17 @@ impl<S: Storage> NodeHandle<S> {
 /// Whether a counter says that something was dropped or refused; the others say what went on.
 fn is_drop(stage: &str, label: &str) -> bool {
     let went_on: &[&str] = match stage {
-        "rx" => &["received", "bytes", "hardware_stamped", "passed", "port_system_calls"],
+        "rx" => &[
+            "received",
+            "bytes",
+            "hardware_stamped",
+            "kernel_stamped",
+            "poll_stamped",
+            "stamp_refused",
+            "stamp_bound_ns",
+            "passed",
+            "port_system_calls",
+        ],
         "filter" => &["passed"],
         "decode" => &["passed", "admitted", "established"],
         "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
