@@ -320,8 +320,9 @@ mod tests {
         let publish = move |map: &ClockMap| {
             let _ = sender.send(*map);
         };
-        let (clock, driver) = ClockDriver::start(Sources::host(), settings, Duration::from_millis(20), true, publish)
-            .expect("this host has a clock");
+        let (clock, driver) =
+            ClockDriver::start(Sources::host(), settings, Duration::from_millis(20), true, publish)
+                .expect("this host has a clock");
         let mut last = clock.now().now;
         let end = std::time::Instant::now() + Duration::from_millis(600);
         while std::time::Instant::now() < end {

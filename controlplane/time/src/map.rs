@@ -290,7 +290,11 @@ impl Calibrator {
         let before = self.map?;
         self.following_step = true;
         let base = before.moment(last.tsc).max(NanoMoment(point.source_ns.into()));
-        let map = self.with_bound(ClockMap { tsc_base: point.tsc, base, source: self.settings.source, ..before }, point, 0);
+        let map = self.with_bound(
+            ClockMap { tsc_base: point.tsc, base, source: self.settings.source, ..before },
+            point,
+            0,
+        );
         self.map = Some(map);
         self.map
     }
@@ -361,13 +365,7 @@ impl Calibrator {
     }
 
     /// The loop: the rate that takes the map to the source, and where the new map joins the one before.
-    fn next_map(
-        &mut self,
-        before: &ClockMap,
-        last: Point,
-        point: Point,
-        tsc_now: u64,
-    ) -> ClockMap {
+    fn next_map(&mut self, before: &ClockMap, last: Point, point: Point, tsc_now: u64) -> ClockMap {
         let slew_max = i128::from(self.settings.slew_ppm_max) * 1_000;
         self.offset_ns = i128::from(point.source_ns) - before.moment(point.tsc).0 as i128;
         if self.following_step && self.offset_ns.abs() <= i128::from(self.settings.step_ns) {

@@ -252,7 +252,10 @@ fn a_ptp_clocks_bound_is_a_microsecond_and_grows_in_holdover_until_readings_fail
     assert_eq!((reading.state, reading.source), (ClockState::Converged, ClockSource::Ptp));
     assert!(reading.error_bound_ns < 1_000, "{reading:?}");
     let held = calibrator.lost(host.tsc()).expect("it is news");
-    assert_eq!((held.state, held.source, calibrator.lost(host.tsc())), (ClockState::Holdover, ClockSource::Holdover, None));
+    assert_eq!(
+        (held.state, held.source, calibrator.lost(host.tsc())),
+        (ClockState::Holdover, ClockSource::Holdover, None)
+    );
     let mut seconds = 0;
     while held.reading(host.tsc()).state == ClockState::Holdover {
         let (reading, truth) = (held.reading(host.tsc()), NanoMoment(host.realtime_ns().into()));

@@ -267,7 +267,11 @@ impl PortCalibrator {
             // From 4 MHz to a thousand times the counter's rate, about.
             PortUnit::Ticks => q64 >> 64 > 1_000 || q64 < 1 << 54,
         };
-        (!is_strange).then(|| Rate { q64, error_ppb: u64::try_from(error_ppb).unwrap_or(u64::MAX), window_ns })
+        (!is_strange).then(|| Rate {
+            q64,
+            error_ppb: u64::try_from(error_ppb).unwrap_or(u64::MAX),
+            window_ns,
+        })
     }
 
     fn first_map(&mut self, point: Point, rate: Rate, scale: Scale) -> PortMap {
@@ -295,7 +299,8 @@ impl PortCalibrator {
         rate: Rate,
         (tsc_now, scale): (u64, Scale),
     ) -> PortMap {
-        let ahead_ticks = tsc_now.saturating_sub(point.tsc).saturating_add(scale.ticks(self.settings.lead_ns));
+        let ahead_ticks =
+            tsc_now.saturating_sub(point.tsc).saturating_add(scale.ticks(self.settings.lead_ns));
         let ahead = (u128::from(ahead_ticks) << 64) / rate.q64.max(1);
         let base = point.count.saturating_add(u64::try_from(ahead).unwrap_or(u64::MAX));
         let slew_max = i128::from(self.settings.slew_ppm_max) * 1_000;
@@ -326,7 +331,8 @@ impl PortCalibrator {
             u64::try_from(bend.unsigned_abs()).unwrap_or(u64::MAX)
         };
         let bend_ppb = bend(map.tsc_per_count_q32).max(bend(map.tsc_per_count_q32_before));
-        let drift = u64::from(self.settings.drift_ppb).saturating_add(rate.error_ppb).saturating_add(bend_ppb);
+        let drift =
+            u64::from(self.settings.drift_ppb).saturating_add(rate.error_ppb).saturating_add(bend_ppb);
         let drift_ppb = u32::try_from(drift).unwrap_or(u32::MAX);
         let state = if rate.window_ns < self.settings.window_ns_converged {
             ClockState::Converging
@@ -380,12 +386,10 @@ fn bent(rate_q64: u128, slew_ppb: i128) -> u64 {
 /// How far apart the burst's readings put the counter, those that took over four times as long as the best left out.
 fn spread_ticks(burst: &[JointReading], map: &PortMap, half_width_ticks_best: u64) -> u64 {
     let usable = half_width_ticks_best.saturating_mul(8);
-    let offsets = burst
-        .iter()
-        .filter(|reading| reading.width_ticks().is_some_and(|width| width <= usable))
-        .filter_map(|reading| {
-            Some(i128::from(reading.tsc_middle()) - i128::from(map.tsc_at(reading.count)?))
-        });
+    let offsets =
+        burst.iter().filter(|reading| reading.width_ticks().is_some_and(|width| width <= usable)).filter_map(
+            |reading| Some(i128::from(reading.tsc_middle()) - i128::from(map.tsc_at(reading.count)?)),
+        );
     let (least, most) =
         offsets.fold((i128::MAX, i128::MIN), |(least, most), at| (least.min(at), most.max(at)));
     u64::try_from(most.saturating_sub(least)).unwrap_or(0)

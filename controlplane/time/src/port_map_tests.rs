@@ -239,7 +239,10 @@ fn a_clock_that_cannot_be_read_is_held_over_with_a_growing_bound_and_fails_close
     // It is back: the map goes on from where it is.
     let map = machine.update(&mut calibrator).expect("a map");
     let (off, bound) = miss(&machine, &map).expect("a reading");
-    assert!(off <= bound && map.state == ClockState::Converged && calibrator.steps() == 0, "{off} {bound} {map:?}");
+    assert!(
+        off <= bound && map.state == ClockState::Converged && calibrator.steps() == 0,
+        "{off} {bound} {map:?}"
+    );
 }
 
 #[test]

@@ -171,8 +171,7 @@ mod tests {
     fn every_duty_ends_once_and_one_that_is_dropped_is_missed() {
         let ((frames, frames_in), (out, departures)) = (ring(4), ring(4));
         let (mut port, mut duties) = event_ring((frames, departures), (frames_in, out));
-        let ids: Vec<u64> =
-            (0..4).map(|frame: u8| port.send(frame).expect("there is room").0).collect();
+        let ids: Vec<u64> = (0..4).map(|frame: u8| port.send(frame).expect("there is room").0).collect();
         assert_eq!((ids, port.send(9)), (vec![0, 1, 2, 3], Err(9)));
         let at = Received {
             moment: NanoMoment(7),

@@ -68,11 +68,17 @@ struct Events<B> {
 
 impl<B: Send> Events<B> {
     /// Sends the next event frame, or asks for the stamp of the last. Returns how much was done.
-    fn poll<T: TxPort<Buf = B>>(&mut self, port: &mut T, counters: &mut Counters<TxCounter>, now: u64) -> usize {
+    fn poll<T: TxPort<Buf = B>>(
+        &mut self,
+        port: &mut T,
+        counters: &mut Counters<TxCounter>,
+        now: u64,
+    ) -> usize {
         if let Some(sent) = self.sent.take() {
             return self.ask(sent, port, counters, now);
         }
-        let Some(EventFrame { frame, stamp }) = self.unsent.take().or_else(|| self.duties.frames.pop()) else {
+        let Some(EventFrame { frame, stamp }) = self.unsent.take().or_else(|| self.duties.frames.pop())
+        else {
             return 0;
         };
         while port.departure().is_some() {
@@ -89,7 +95,8 @@ impl<B: Send> Events<B> {
             self.sent = Some(Sent { stamp, from });
         } else {
             let map = self.clock.read();
-            let at = Received::from_map(&map, until, StampedBy::Poll).widened(&map, until.saturating_sub(from));
+            let at =
+                Received::from_map(&map, until, StampedBy::Poll).widened(&map, until.saturating_sub(from));
             counters.count(TxCounter::DeparturesStamped);
             self.report(stamp.stamped(at), counters);
         }

@@ -98,10 +98,7 @@ fn the_ports_times_become_the_stamps() {
     let sessions = Box::new(NamedSessions { this: 0, validators: 1 });
     let plane = assemble(port, settings, sessions, clock.clone()).expect("the settings fit");
     let mut control = plane.control;
-    assert_eq!(
-        (control.port_kind, control.rx_stamps),
-        ("net_ring", RxStamps::EveryFrame(PortUnit::Ticks))
-    );
+    assert_eq!((control.port_kind, control.rx_stamps), ("net_ring", RxStamps::EveryFrame(PortUnit::Ticks)));
 
     let (near_client, far_client) = ring_link(&eal, "client", 256).expect("a link");
     let mut client = ClientPort::new(DpdkLink::new(near_client, pool.clone()), &[link(1, 0)]);
@@ -131,7 +128,11 @@ fn the_ports_times_become_the_stamps() {
             assert_eq!(stamp.source, ClockSource::Ptp);
             if is_true {
                 // Two ticks are a nanosecond, and a bound is rounded up to four bits.
-                assert_eq!((stamp.time, stamp.bound_ns), (map.moment(began_tsc + time), 36), "frame {number}");
+                assert_eq!(
+                    (stamp.time, stamp.bound_ns),
+                    (map.moment(began_tsc + time), 36),
+                    "frame {number}"
+                );
             } else {
                 assert!(stamp.time >= map.moment(sent) && stamp.time <= map.moment(tsc()), "the poll's time");
                 assert!(stamp.bound_ns > 36, "the time since the queue was empty is part of it: {stamp:?}");
@@ -144,7 +145,8 @@ fn the_ports_times_become_the_stamps() {
     let counted = ["hardware_stamped", "stamp_refused", "poll_stamped", "passed"].map(|name| rx.value(name));
     assert_eq!(counted, [20, 10, 10, 30]);
     let tx = control.metrics.iter().find(|metrics| metrics.stage() == "tx").expect("it exists");
-    let counted = ["events_sent", "departures_stamped", "departures_late", "departures_missed", "departures_stray"];
+    let counted =
+        ["events_sent", "departures_stamped", "departures_late", "departures_missed", "departures_stray"];
     assert_eq!(counted.map(|name| tx.value(name)), [4, 1, 1, 2, 2]);
     drop((poll, control, client));
     assert_eq!(pool.available_count(), pool.count(), "every frame came home");

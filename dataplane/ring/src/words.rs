@@ -158,7 +158,8 @@ impl Words for PortMap {
         sink(self.state as u64);
     }
     fn take(source: &mut impl FnMut() -> u64) -> PortMap {
-        let [base, tsc_base, tsc_per_count_q32, tsc_per_count_q32_before] = core::array::from_fn(|_| source());
+        let [base, tsc_base, tsc_per_count_q32, tsc_per_count_q32_before] =
+            core::array::from_fn(|_| source());
         let [bound_ticks, bound_ticks_max] = core::array::from_fn(|_| source());
         PortMap {
             base,

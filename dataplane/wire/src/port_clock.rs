@@ -66,9 +66,8 @@ impl PortTime {
     #[must_use]
     pub const fn count(self, unit: PortUnit) -> Option<u64> {
         match (self, unit) {
-            (PortTime::Nanoseconds(count), PortUnit::Nanoseconds) | (PortTime::Ticks(count), PortUnit::Ticks) => {
-                Some(count)
-            }
+            (PortTime::Nanoseconds(count), PortUnit::Nanoseconds)
+            | (PortTime::Ticks(count), PortUnit::Ticks) => Some(count),
             _ => None,
         }
     }
@@ -162,7 +161,11 @@ impl PortMap {
     pub const fn bound_ticks_at(&self, count: u64) -> u64 {
         let distance = scaled(count.abs_diff(self.base), self.tsc_per_count_q32);
         let growth = distance.saturating_mul(self.drift_ppb as u128) / 1_000_000_000;
-        if growth > (u64::MAX - self.bound_ticks) as u128 { u64::MAX } else { self.bound_ticks + growth as u64 }
+        if growth > (u64::MAX - self.bound_ticks) as u128 {
+            u64::MAX
+        } else {
+            self.bound_ticks + growth as u64
+        }
     }
 }
 

@@ -131,9 +131,8 @@ impl Timesync {
         let port = self.enabled.device.id();
         let _call = self.enabled.lock();
         // SAFETY: both integers are ours to write; the port is valid.
-        let code = unsafe {
-            dpdk_sys::dpdk_timesync_read_rx(port, register.into(), &mut seconds, &mut nanoseconds)
-        };
+        let code =
+            unsafe { dpdk_sys::dpdk_timesync_read_rx(port, register.into(), &mut seconds, &mut nanoseconds) };
         (code == 0).then(|| in_ns(seconds, nanoseconds))
     }
 

@@ -85,7 +85,8 @@ impl PtpDevice {
         let precise = (caps.cross_timestamping != 0).then_some(PtpMethod::Precise);
         let others = [SystemClock::MonotonicRaw, SystemClock::Realtime].map(PtpMethod::Extended);
         let mut device = PtpDevice { file, path: path.to_owned(), method: PtpMethod::Precise };
-        let mut last = Err(OsError::PtpClock { path: path.to_owned(), source: std::io::ErrorKind::Unsupported.into() });
+        let mut last =
+            Err(OsError::PtpClock { path: path.to_owned(), source: std::io::ErrorKind::Unsupported.into() });
         for method in precise.into_iter().chain(others) {
             device.method = method;
             last = device.offsets::<1>();
@@ -174,7 +175,8 @@ unsafe fn request<T>(file: &File, number: u64, argument: &mut T) -> std::io::Res
 }
 
 fn nanoseconds(time: &libc::ptp_clock_time) -> std::io::Result<u64> {
-    let out_of_range = || std::io::Error::other(format!("it shows {} s, before its epoch or past 2554", time.sec));
+    let out_of_range =
+        || std::io::Error::other(format!("it shows {} s, before its epoch or past 2554", time.sec));
     let seconds = u64::try_from(time.sec).map_err(|_| out_of_range())?;
     seconds
         .checked_mul(1_000_000_000)

@@ -67,6 +67,7 @@ impl<S: Storage> NodeHandle<S> {
             "order_control" => self.stage_counter("order", "seen_dropped"),
             "verify_spread" => self.stage_counter("verify", "dropped_spread"),
             "spread_tx_relay" => self.stage_counter("spread", "dropped_relay"),
+            "tx_control" => self.stage_counter("tx", "departures_unread"),
             _ => return None,
         })
     }
@@ -140,7 +141,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "linked",
             "worn",
         ],
-        "tx" => &["sent", "bytes", "retained", "port_system_calls"],
+        "tx" => &["sent", "bytes", "retained", "port_system_calls", "events_sent", "departures_stamped"],
         _ => &[],
     };
     !went_on.contains(&label)

@@ -7,6 +7,7 @@ use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
+use crate::clock::{PortClock, source_name};
 use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
@@ -15,10 +16,9 @@ use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
-use crate::clock::{PortClock, source_name};
-use roko_pipeline::port::{Port, RxStamps};
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
+use roko_pipeline::port::{Port, RxStamps};
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
@@ -103,7 +103,8 @@ fn on_udp(config: &NodeConfig) -> CliResult {
     let pool = InProcessPool::new(config.port.frames as usize);
     let port = UdpPort::open(SocketAddr::new(network.ip, network.port), mac, pool, UDP_SLOTS)
         .map_err(|error| CliError::with("the port", error))?;
-    let clock = (port.rx_stamps() == RxStamps::Kernel && config.port.stamps == PortStamps::Auto)
+    let port = if config.port.stamps == PortStamps::Poll { port.unstamped() } else { port };
+    let clock = (port.rx_stamps() == RxStamps::Kernel)
         .then(|| (Box::new(HostRealtime) as Box<dyn Phc>, PortSettings::kernel()));
     run_node(config, port, clock, &Plain)
 }
@@ -153,7 +154,8 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let port_config =
         PortConfig { promiscuous: true, rx_timestamp_field: plan.wants_field(), ..PortConfig::default() };
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
-    let card = card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
+    let card =
+        card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
         return Err(CliError(format!("the port {name} has no queues")));
     };

@@ -82,7 +82,9 @@ mod tests {
             assert_eq!(auto(driver, has_field, false), StampPlan::PtpFramesIfAny, "{driver}");
         }
         assert_eq!(plan(PortStamps::Poll, "net_ice", true, false), StampPlan::Poll);
-        assert!(auto("net_ice", true, false).wants_field() && auto("net_af_packet", true, false).wants_field());
+        assert!(
+            auto("net_ice", true, false).wants_field() && auto("net_af_packet", true, false).wants_field()
+        );
         assert!(!StampPlan::PtpFramesIfAny.wants_field() && !StampPlan::Poll.wants_field());
     }
 }

@@ -77,8 +77,12 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
     }
     if let Some(phc) = &port.phc {
         let why = match (port.kind, port.stamps) {
-            (PortKind::IoUring, _) => Some("io_uring's datagrams are stamped by the kernel's own clock: take the key out"),
-            (_, PortStamps::Poll) => Some("port.stamps = \"poll\" uses no clock of a card: take one of the two out"),
+            (PortKind::IoUring, _) => {
+                Some("io_uring's datagrams are stamped by the kernel's own clock: take the key out")
+            }
+            (_, PortStamps::Poll) => {
+                Some("port.stamps = \"poll\" uses no clock of a card: take one of the two out")
+            }
             (PortKind::Dpdk, PortStamps::Auto) => None,
         };
         problems.extend(why.map(|why| problem("port.phc", phc.display().to_string(), why)));

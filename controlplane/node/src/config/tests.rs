@@ -218,7 +218,10 @@ fn files_are_found_beside_the_configuration_and_must_belong_together() {
     let above = clock("source = \"/dev/null\"\nphc_bound_ns = 900000000");
     assert!(above.starts_with("clock.phc_bound_ns") && above.contains("never propose"), "{above}");
     let wrong = clock("source = \"gps\"\nphc_timescale = \"ut1\"\nphc_reference = \"chrony\"");
-    assert!(["clock.source", "clock.phc_timescale", "clock.phc_reference"].iter().all(|key| wrong.contains(key)), "{wrong}");
+    assert!(
+        ["clock.source", "clock.phc_timescale", "clock.phc_reference"].iter().all(|key| wrong.contains(key)),
+        "{wrong}"
+    );
     assert!(refused("[port]", "[port]\nphc = \"/dev/ptp4095\"").contains("port.phc"));
     assert!(refused("data_dir = \"data\"", "data_dir = \"bls.key\"").contains("name a folder"));
     let client = format!(

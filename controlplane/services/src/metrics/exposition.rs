@@ -190,9 +190,11 @@ fn clock(page: &mut Page<'_>) {
             }
         },
     );
-    page.gauge("roko_receive_stamp_bound_seconds", "Error bound of the last received frame's time.", |node| {
-        node.receive_stamp_bound_ns.map(|bound_ns| bound_ns as f64 / NANOS_PER_SECOND)
-    });
+    page.gauge(
+        "roko_receive_stamp_bound_seconds",
+        "Error bound of the last received frame's time.",
+        |node| node.receive_stamp_bound_ns.map(|bound_ns| bound_ns as f64 / NANOS_PER_SECOND),
+    );
     page.gauge(
         "roko_port_clock_offset_seconds",
         "Offset of the port's clock from its map to the CPU's counter.",

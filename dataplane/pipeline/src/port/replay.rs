@@ -8,9 +8,9 @@ use super::inprocess::{InProcessPool, StampedBuf, StampedPool};
 use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
 use crate::pcap::{PcapError, PcapReader, Record};
 use core::sync::atomic::{AtomicU64, Ordering};
+use roko_wire::port_clock::PortTime;
 use std::collections::VecDeque;
 use std::io::Read;
-use roko_wire::port_clock::PortTime;
 use std::sync::Arc;
 
 /// What has become of a capture's frames; shared, so that it is read while the pipeline holds the port.

@@ -42,6 +42,8 @@ pub struct UdpRx {
     pool: InProcessPool,
     own: SocketAddr,
     own_mac: Mac,
+    /// The kernel's times are used.
+    is_stamped: bool,
     no_frame: u64,
 }
 
@@ -76,8 +78,16 @@ impl UdpPort {
         let own = socket.local_addr().map_err(bound)?;
         let receiver = UdpReceiver::new(Arc::clone(&socket), slots)?;
         let sender = UdpSender::new(socket, slots)?;
-        let rx = UdpRx { receiver, pool: pool.clone(), own, own_mac, no_frame: 0 };
+        let is_stamped = receiver.is_stamped();
+        let rx = UdpRx { receiver, pool: pool.clone(), own, own_mac, is_stamped, no_frame: 0 };
         Ok(UdpPort { rx, tx: UdpTx { sender, own, not_sendable: 0 }, pool })
+    }
+
+    /// The same, whose datagrams the poll stamps.
+    #[must_use]
+    pub fn unstamped(mut self) -> UdpPort {
+        self.rx.is_stamped = false;
+        self
     }
 
     /// The socket's address.
@@ -144,7 +154,7 @@ impl RxPort for UdpRx {
     type Buf = StampedBuf;
     fn rx_burst(&mut self, out: &mut Burst<StampedBuf>) -> usize {
         let held = out.len();
-        let UdpRx { receiver, pool, own, own_mac, no_frame } = self;
+        let UdpRx { receiver, pool, own, own_mac, is_stamped, no_frame } = self;
         receiver.receive(out.remaining_capacity(), |source, payload, time_ns| {
             let addresses = Addresses {
                 source_mac: Mac::default(),
@@ -154,7 +164,7 @@ impl RxPort for UdpRx {
                 source_port: source.port(),
                 destination_port: own.port(),
             };
-            match framed(pool, &addresses, payload, time_ns) {
+            match framed(pool, &addresses, payload, time_ns.filter(|_| *is_stamped)) {
                 Some(buf) => out.push(buf),
                 None => *no_frame += 1,
             }
@@ -214,7 +224,7 @@ impl Port for UdpPort {
         "io_uring"
     }
     fn rx_stamps(&self) -> RxStamps {
-        if self.rx.receiver.is_stamped() { RxStamps::Kernel } else { RxStamps::Poll }
+        if self.rx.is_stamped { RxStamps::Kernel } else { RxStamps::Poll }
     }
     fn split(self) -> (UdpRx, UdpTx, StampedPool) {
         (self.rx, self.tx, StampedPool(self.pool))

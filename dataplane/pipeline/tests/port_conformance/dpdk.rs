@@ -4,7 +4,8 @@
 use crate::suite::{FRAME_BYTES_MAX, Kind, conforms};
 use crate::{inside, nowhere};
 use roko_dpdk::{
-    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port, vdev_port,
+    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
+    vdev_port,
 };
 use roko_os::netns::{Device, Namespace};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
@@ -94,8 +95,7 @@ fn sockets(eal: &Eal, driver: &str) {
         // DPDK's packet socket hands the kernel's time on since 23.03.
         let stamps = driver == "net_af_packet" && right.capabilities()?.rx_timestamp_field;
         let field = stamps.then(|| TimestampField::register(eal)).transpose()?;
-        let ends =
-            (start(&mut left, &left_pool, kind), start_stamped(&mut right, &right_pool, kind, field));
+        let ends = (start(&mut left, &left_pool, kind), start_stamped(&mut right, &right_pool, kind, field));
         Ok::<_, roko_dpdk::Error>((left, right, ends))
     });
     let (left, right, (a, b)) = match made.expect("the namespace is ours") {

@@ -9,8 +9,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use roko_pipeline::port::inprocess::{InProcessPool, pair};
 use roko_pipeline::port::udp::UdpPort;
 use roko_pipeline::port::{Port, RxPort, RxStamps};
-use roko_wire::port_clock::PortTime;
 use roko_wire::net::{Addresses, Mac};
+use roko_wire::port_clock::PortTime;
 use suite::{Kind, conforms};
 
 /// Addresses that no machine here has.

@@ -99,7 +99,8 @@ impl UdpReceiver {
             .map_err(OsError::UringRefused)?;
         let shared = Some(Shared { entries, buffers, header });
         let stats = UdpRingStats::default();
-        let mut receiver = UdpReceiver { ring, shared, socket, slots, tail: 0, armed: false, is_stamped, stats };
+        let mut receiver =
+            UdpReceiver { ring, shared, socket, slots, tail: 0, armed: false, is_stamped, stats };
         (0..slots).for_each(|buffer| receiver.give(buffer));
         receiver.publish();
         Ok(receiver)
@@ -119,11 +120,7 @@ impl UdpReceiver {
 
     /// Hands over at most `most` datagrams that have arrived: their source, their payload, and when the kernel's driver handed
     /// them over, `CLOCK_REALTIME` in nanoseconds. Returns how many.
-    pub fn receive(
-        &mut self,
-        most: usize,
-        mut take: impl FnMut(SocketAddr, &[u8], Option<u64>),
-    ) -> usize {
+    pub fn receive(&mut self, most: usize, mut take: impl FnMut(SocketAddr, &[u8], Option<u64>)) -> usize {
         if !self.armed && !self.arm() {
             return 0;
         }
@@ -142,7 +139,11 @@ impl UdpReceiver {
     }
 
     /// One completion. True when a datagram was handed over.
-    fn complete(&mut self, entry: &cqueue::Entry, take: &mut impl FnMut(SocketAddr, &[u8], Option<u64>)) -> bool {
+    fn complete(
+        &mut self,
+        entry: &cqueue::Entry,
+        take: &mut impl FnMut(SocketAddr, &[u8], Option<u64>),
+    ) -> bool {
         if entry.user_data() != RECEIVE {
             return false;
         }
@@ -268,8 +269,10 @@ fn stamp_datagrams(socket: &UdpSocket) -> bool {
 
 /// The time in control data of one message, `cmsghdr` and `timespec` (cmsg(3), socket(7)), nanoseconds since 1970.
 fn read_time(control: &[u8]) -> Option<u64> {
-    let word = |at: usize| control.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
-    let half = |at: usize| control.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    let word =
+        |at: usize| control.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+    let half =
+        |at: usize| control.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
     let kind = (half(8)?, half(12)?);
     if kind != (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) || word(0)? < 32 {
         return None;

@@ -97,8 +97,7 @@ impl TimeStatus {
     pub fn faults(&self) -> Vec<(&'static str, &'static str, u64)> {
         let port = self.port_clock.iter();
         let port = port.flat_map(|at| [("port", "stepped", at.steps), ("port", "unreadable", at.losses)]);
-        let source =
-            [("source", "stepped", self.source_steps), ("source", "unreadable", self.source_losses)];
+        let source = [("source", "stepped", self.source_steps), ("source", "unreadable", self.source_losses)];
         source.into_iter().chain(port).collect()
     }
 }
