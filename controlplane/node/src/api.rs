@@ -136,7 +136,7 @@ impl<S: Storage> NodeHandle<S> {
         let stamp = Stamp {
             time: reading.now,
             bound_ns: reading.error_bound_ns,
-            source: reading.source,
+            source: reading.source.into(),
             ingress: self.own_index.unwrap_or_default(),
         };
         self.chain.rules.tx.check(&terms, &stamp)?;
@@ -262,7 +262,8 @@ fn stamp_info(entry: &BodyEntry<'_>) -> StampInfo {
     StampInfo {
         time: entry.stamp.time,
         error_bound_ns: entry.stamp.bound_ns,
-        source: entry.stamp.source,
+        source: entry.stamp.source.clock,
+        stamped_by: entry.stamp.source.by,
         ingress: entry.stamp.ingress,
     }
 }

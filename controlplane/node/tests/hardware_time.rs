@@ -27,7 +27,8 @@ use roko_time::port_map::PortSettings;
 use roko_time::simulated::{SimulatedControl, SimulatedPhc};
 use roko_time::{ClockDriver, NodeClock, Source, Sources};
 use roko_wire::nano::{ClockSource, ClockState};
-use roko_wire::port_clock::{PortMap, PortUnit};
+use roko_wire::port_clock::{PortMap, PortUnit, StampedBy};
+use roko_wire::stamp::StampSource;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -161,7 +162,8 @@ impl Rig {
         let truth = self.clock.map().reading(at_wire);
         let (stamp, off) = (seen.stamp, seen.stamp.time.0.abs_diff(truth.now.0));
         assert!(off <= u128::from(stamp.bound_ns + truth.error_bound_ns), "{what}: {off} ns off, {stamp:?}");
-        assert_eq!((stamp.source, self.count("stamp_refused")), (ClockSource::Ptp, refused), "{what}");
+        let by_card = StampSource { clock: ClockSource::Ptp, by: StampedBy::Hardware };
+        assert_eq!((stamp.source, self.count("stamp_refused")), (by_card, refused), "{what}");
         assert!(off < 20_000, "{what}: {off} ns off: the poll's time would be 50 us off");
         stamp.bound_ns
     }
@@ -173,6 +175,7 @@ impl Rig {
         let (seen, _) = self.receive();
         let (from, to) = (self.clock.map().reading(before), self.clock.map().reading(tsc()));
         let stamp = seen.stamp;
+        assert_eq!(stamp.source.by, StampedBy::Poll, "{what}");
         assert!(stamp.time.saturating_add(stamp.bound_ns) >= from.earliest(), "{what}: {stamp:?}");
         assert!(stamp.time.saturating_sub(stamp.bound_ns) <= to.latest(), "{what}: {stamp:?}");
         let counted = (self.count("poll_stamped"), self.count("stamp_refused"));

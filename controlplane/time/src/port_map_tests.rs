@@ -163,7 +163,9 @@ proptest! {
                 .collect();
             let now = burst.last().map_or(0, |reading| reading.tsc_after);
             if let Some(map) = calibrator.update(&burst, now, nanos_per_tick_q32) {
-                let _ = burst.iter().map(|reading| map.reading(PortTime::new(unit, reading.count))).count();
+                for reading in &burst {
+                    core::hint::black_box(map.reading(PortTime::new(unit, reading.count)));
+                }
             }
             let _ = calibrator.lost();
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  EventPort::send ──► EventFrame { frame, TxStamp } ──► tx ── the port stamps ──► TxStamp::stamped ─┐
-//!                                                        ├──── it stamps late ───► TxStamp::late ────┼─► EventPort::next
+//!                                                        ├──── it stamps late ───► TxStamp::late ────┼─► EventPort::departed
 //!                                                        └──── it never does ────► TxStamp::missed ──┘
 //! ```
 //!
@@ -148,7 +148,7 @@ impl<B: Send> EventPort<B> {
     }
 
     /// The next departure that became known.
-    pub fn next(&mut self) -> Option<DepartureReport> {
+    pub fn departed(&mut self) -> Option<DepartureReport> {
         self.departures.pop()
     }
 
@@ -186,7 +186,7 @@ mod tests {
         for (number, (report, departure)) in reports.into_iter().zip(expected).enumerate() {
             assert_eq!(report, DepartureReport { id: EventId(number as u64), departure });
             assert!(duties.departures.push(report).is_ok());
-            assert_eq!(port.next(), Some(report));
+            assert_eq!(port.departed(), Some(report));
         }
         let tally = port.tally();
         assert_eq!(tally.read(), [4, 1, 1, 1]);

@@ -131,10 +131,9 @@ impl RxStamps {
     #[must_use]
     pub const fn by(self) -> StampedBy {
         match self {
-            RxStamps::EveryFrame(_) => StampedBy::Hardware,
+            RxStamps::EveryFrame(_) | RxStamps::Capture => StampedBy::Hardware,
             RxStamps::Kernel => StampedBy::Kernel,
             RxStamps::PtpFrames | RxStamps::Poll => StampedBy::Poll,
-            RxStamps::Capture => StampedBy::Capture,
         }
     }
 

@@ -70,7 +70,7 @@ impl Stamper {
     fn port(&self, at: PortTime) -> Option<Received> {
         if let (RxStamps::Capture, PortTime::Nanoseconds(time)) = (self.stamps, at) {
             // The capture's time is the counter that the clock is a map of.
-            return Some(Received::from_map(&self.clock, time, StampedBy::Capture));
+            return Some(Received::from_map(&self.clock, time, StampedBy::Hardware));
         }
         let reading = self.port.as_ref()?.reading(at)?;
         if reading.tsc > self.polled_at.saturating_add(reading.bound_ticks) {
@@ -144,7 +144,7 @@ impl<R: RxPort> Stage for Rx<R> {
             self.counters.count(match received.by {
                 StampedBy::Poll => RxCounter::PollStamped,
                 StampedBy::Kernel => RxCounter::KernelStamped,
-                StampedBy::Hardware | StampedBy::Capture => RxCounter::HardwareStamped,
+                StampedBy::Hardware => RxCounter::HardwareStamped,
             });
             self.counters.set(RxCounter::StampBoundNs, received.bound_ns);
             dropped += u64::from(self.out.push(RxFrame { buf, received }).is_err());
@@ -235,6 +235,6 @@ mod tests {
     #[test]
     fn a_captures_time_is_the_clocks_own() {
         let received = stamper(RxStamps::Capture, 1, 1).port(PortTime::Nanoseconds(77));
-        assert_eq!(received.map(|at| (at.moment.0, at.by)), Some((1_000_000_077, StampedBy::Capture)));
+        assert_eq!(received.map(|at| (at.moment.0, at.by)), Some((1_000_000_077, StampedBy::Hardware)));
     }
 }

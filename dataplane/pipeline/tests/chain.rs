@@ -264,7 +264,7 @@ fn the_nodes_own_rpc_is_stamped_as_system_time_and_told_when_the_node_is_busy() 
     node.settle();
     assert_eq!(node.count("order", "inserted"), 256);
     let seen = node.control.seen.pop().expect("it is reported");
-    assert_eq!((seen.stamp.source, seen.own), (roko_wire::nano::ClockSource::System, true));
+    assert_eq!((seen.stamp.source, seen.own), (roko_wire::nano::ClockSource::System.into(), true));
     assert!(node.control.injector.submit(&wires[299], received).is_ok());
     assert!(node.control.injector.submit(&[0; 2_000], received).is_err());
 }

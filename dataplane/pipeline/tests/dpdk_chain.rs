@@ -23,6 +23,7 @@ use roko_ring::seqlock::page;
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::port_clock::{PortMap, PortTime, PortUnit, StampedBy};
+use roko_wire::stamp::StampSource;
 use std::sync::Arc;
 
 /// A simulated card's departure register: it is stamped when the test says so.
@@ -125,7 +126,8 @@ fn the_ports_times_become_the_stamps() {
         }
         for one in seen {
             let stamp = one.stamp;
-            assert_eq!(stamp.source, ClockSource::Ptp);
+            let by = if is_true { StampedBy::Hardware } else { StampedBy::Poll };
+            assert_eq!(stamp.source, StampSource { clock: ClockSource::Ptp, by });
             if is_true {
                 // Two ticks are a nanosecond, and a bound is rounded up to four bits.
                 assert_eq!(
@@ -170,7 +172,7 @@ fn departures(
         let from = tsc();
         loop {
             poll.turn();
-            if let Some(report) = events.next() {
+            if let Some(report) = events.departed() {
                 assert_eq!(report.id, id);
                 break report.departure;
             }

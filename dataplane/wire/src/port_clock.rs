@@ -18,7 +18,7 @@ pub enum PortUnit {
     Ticks = 1,
 }
 
-/// What took a receive time. The byte is what orders them: the greater, the closer to the wire.
+/// What took a receive time: the greater its number, the closer to the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -27,10 +27,21 @@ pub enum StampedBy {
     Poll = 0,
     /// The kernel, when its driver handed the frame over.
     Kernel = 1,
-    /// The card, at the wire.
+    /// The card, at the wire; or a capture that is played back, for what was at the wire then.
     Hardware = 2,
-    /// A capture that is played back.
-    Capture = 3,
+}
+
+impl StampedBy {
+    /// Reads the wire's number; `None` for one that names nothing.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<StampedBy> {
+        Some(match number {
+            0 => StampedBy::Poll,
+            1 => StampedBy::Kernel,
+            2 => StampedBy::Hardware,
+            _ => return None,
+        })
+    }
 }
 
 /// A time by a port's clock. The two kinds are never compared or added: a card that was set from one mode to the other

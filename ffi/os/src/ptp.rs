@@ -81,7 +81,7 @@ impl PtpDevice {
         // SAFETY: all bits zero is a valid structure of integers.
         let mut caps: libc::ptp_clock_caps = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the request writes one ptp_clock_caps, which is borrowed for the call.
-        unsafe { request(&file, libc::PTP_CLOCK_GETCAPS as u64, &mut caps) }.map_err(refused)?;
+        unsafe { request(&file, libc::PTP_CLOCK_GETCAPS, &mut caps) }.map_err(refused)?;
         let precise = (caps.cross_timestamping != 0).then_some(PtpMethod::Precise);
         let others = [SystemClock::MonotonicRaw, SystemClock::Realtime].map(PtpMethod::Extended);
         let mut device = PtpDevice { file, path: path.to_owned(), method: PtpMethod::Precise };
@@ -132,7 +132,7 @@ impl PtpDevice {
         // SAFETY: all bits zero is a valid structure of integers.
         let mut stamp: libc::ptp_sys_offset_precise = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the request reads and writes one ptp_sys_offset_precise, which is borrowed for the call.
-        unsafe { request(&self.file, libc::PTP_SYS_OFFSET_PRECISE as u64, &mut stamp) }?;
+        unsafe { request(&self.file, libc::PTP_SYS_OFFSET_PRECISE, &mut stamp) }?;
         let system = nanoseconds(&stamp.sys_monoraw)?;
         Ok(SystemOffset {
             system_before_ns: system,
@@ -151,7 +151,7 @@ impl PtpDevice {
             SystemClock::Realtime => libc::CLOCK_REALTIME as u32,
         };
         // SAFETY: the request reads and writes one ptp_sys_offset_extended, which is borrowed for the call.
-        unsafe { request(&self.file, libc::PTP_SYS_OFFSET_EXTENDED as u64, &mut samples) }?;
+        unsafe { request(&self.file, libc::PTP_SYS_OFFSET_EXTENDED, &mut samples) }?;
         for (offset, [before, device, after]) in out.iter_mut().zip(&samples.ts) {
             *offset = SystemOffset {
                 system_before_ns: nanoseconds(before)?,
@@ -202,9 +202,9 @@ mod tests {
         let request = |direction: u64, bytes: usize, number: u64| {
             direction << 30 | (bytes as u64) << 16 | u64::from(b'=') << 8 | number
         };
-        assert_eq!(libc::PTP_CLOCK_GETCAPS as u64, request(2, 80, 1));
-        assert_eq!(libc::PTP_SYS_OFFSET_PRECISE as u64, request(3, 64, 8));
-        assert_eq!(libc::PTP_SYS_OFFSET_EXTENDED as u64, request(3, 1_216, 9));
+        assert_eq!(libc::PTP_CLOCK_GETCAPS, request(2, 80, 1));
+        assert_eq!(libc::PTP_SYS_OFFSET_PRECISE, request(3, 64, 8));
+        assert_eq!(libc::PTP_SYS_OFFSET_EXTENDED, request(3, 1_216, 9));
     }
 
     #[test]
