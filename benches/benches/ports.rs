@@ -9,7 +9,7 @@ use roko_benches::{Comparison, Report};
 use roko_dpdk::{Eal, EalConfig, MbufPool, PoolConfig, PortConfig, ring_pair, vdev_port};
 use roko_os::netns::{Device, Namespace};
 use roko_pipeline::pcap::PcapWriter;
-use roko_pipeline::port::dpdk::DpdkPort;
+use roko_pipeline::port::dpdk::{DpdkPort, DpdkStamps};
 use roko_pipeline::port::inprocess::{InProcessPool, pair};
 use roko_pipeline::port::replay::ReplayPort;
 use roko_pipeline::port::udp::UdpPort;
@@ -84,7 +84,7 @@ fn replayed(bursts: u64) -> Duration {
 
 fn start(port: &mut roko_dpdk::Port, pool: &MbufPool, kind: &'static str) -> DpdkPort {
     let mut queues = port.start(&PortConfig::default(), pool).expect("a virtual port starts");
-    DpdkPort::new(queues.rx.remove(0), queues.tx.remove(0), pool.clone(), kind, None)
+    DpdkPort::new(queues.rx.remove(0), queues.tx.remove(0), pool.clone(), kind, DpdkStamps::None)
 }
 
 /// What must live as long as two sockets on a virtual cable.

@@ -13,7 +13,7 @@ use roko_pipeline::idle::Idle;
 use roko_pipeline::order::{OrderCommand, OrderConfig};
 use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::{PollLoop, Stage};
-use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
+use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
 use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
 use roko_pipeline::port::{Port, RxPort, TxPort};
 use roko_pipeline::session::{AeadKeys, SEAL_BYTES, Sealer};
@@ -229,7 +229,7 @@ pub(crate) fn dpdk_chain(eal: &Eal, pool: &MbufPool, name: &str) -> Chain<DpdkPo
     let (mut port, far) = ring_port(eal, name, 1024).expect("a port");
     let mut queues = port.start(&PortConfig::default(), pool).expect("it starts");
     let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
-    let port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", None);
+    let port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None);
     let (near_client, far_client) = ring_link(eal, &format!("c{name}"), 1024).expect("a link");
     let client = ClientPort::new(DpdkLink::new(near_client, pool.clone()), &[client_link()]);
     join(port, client, vec![(far.rx, far.tx), (far_client.rx, far_client.tx)])

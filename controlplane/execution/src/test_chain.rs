@@ -115,7 +115,12 @@ impl TestChain {
             let ingress = ValidatorIndex(pair[0].ingress);
             let stamps: Vec<Stamp> = pair
                 .iter()
-                .map(|tx| Stamp { time: tx.time, bound_ns: BOUND_NS, source: ClockSource::System, ingress })
+                .map(|tx| Stamp {
+                    time: tx.time,
+                    bound_ns: BOUND_NS,
+                    source: ClockSource::System.into(),
+                    ingress,
+                })
                 .collect();
             let mut tree = merkle::Tree::default();
             tree.rebuild(pair.iter().zip(&stamps).map(|(tx, stamp)| stamp.leaf(CHAIN, &tx_id(&tx.wire))));

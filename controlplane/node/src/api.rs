@@ -26,6 +26,7 @@ use roko_time::NodeClock;
 use roko_wire::block::{BodyEntry, BodyView, Header};
 use roko_wire::codec;
 use roko_wire::limits::TX_BYTES_MAX;
+use roko_wire::port_clock::StampedBy;
 use roko_wire::rules::Terms;
 use roko_wire::stamp::Stamp;
 use roko_wire::tx::{KIND_ETHEREUM, ParsedTx, is_ethereum_envelope, parse, tx_id};
@@ -50,6 +51,8 @@ pub struct DataPlaneView {
     pub rings: Vec<(&'static str, Gauge)>,
     /// The port's driver.
     pub port_kind: &'static str,
+    /// What receive times the port gives.
+    pub rx_stamps: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
     /// Thread and core of each stage, in the order of `stages`.
@@ -133,7 +136,7 @@ impl<S: Storage> NodeHandle<S> {
         let stamp = Stamp {
             time: reading.now,
             bound_ns: reading.error_bound_ns,
-            source: reading.source,
+            source: reading.source.into(),
             ingress: self.own_index.unwrap_or_default(),
         };
         self.chain.rules.tx.check(&terms, &stamp)?;
@@ -189,7 +192,7 @@ impl<S: Storage> NodeHandle<S> {
             moment: reading.now,
             bound_ns: reading.error_bound_ns,
             source: reading.source,
-            hardware: false,
+            by: StampedBy::Poll,
         };
         let pooled = self.stage_counter("order", "pending") + self.stage_counter("order", "in_flight");
         if pooled >= u64::from(capacity) {
@@ -259,7 +262,8 @@ fn stamp_info(entry: &BodyEntry<'_>) -> StampInfo {
     StampInfo {
         time: entry.stamp.time,
         error_bound_ns: entry.stamp.bound_ns,
-        source: entry.stamp.source,
+        source: entry.stamp.source.clock,
+        stamped_by: entry.stamp.source.by,
         ingress: entry.stamp.ingress,
     }
 }
@@ -366,6 +370,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         let counters = (self.observer.view(), self.observer.durable_height(), self.observer.forks());
         let (view, height, forks) = counters;
         let reading = self.clock.now();
+        let time = self.time_status();
         self.observer.progress(|progress| MetricsSnapshot {
             node: self.observer.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -378,6 +383,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             validator_participation: progress.participation,
             fork_count: forks,
             time_drift_ns: Some(self.clock.status().offset_ns()),
+            receive_stamps: time.by_stamper(),
+            receive_stamp_bound_ns: Some(time.stamp_bound_ns).filter(|bound_ns| *bound_ns > 0),
+            port_clock_offset_ns: time.port_clock.map(|port| port.offset_ns),
+            clock_faults: time.faults(),
             sync_accuracy_ns: Some(reading.error_bound_ns),
             attestations: self.stage_counter("verify", "batches_stamped"),
             final_height: Some(height.0),

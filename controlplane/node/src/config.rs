@@ -19,7 +19,7 @@ pub use table::{
     NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, StorageSection,
     TuningSection,
 };
-pub use value::{NodeKind, PciOrVirtual, PortKind};
+pub use value::{NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, TimeSource};
 
 use crate::handshake::HandshakeOptions;
 use core::net::{IpAddr, SocketAddr};

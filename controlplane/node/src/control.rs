@@ -133,7 +133,7 @@ mod tests {
         let mut seen = Seen {
             id: TxId([1; 32]),
             sender: Address([2; 20]),
-            stamp: Stamp { time: later, bound_ns: 10, source: ClockSource::System, ingress },
+            stamp: Stamp { time: later, bound_ns: 10, source: ClockSource::System.into(), ingress },
             root: SignedRoot { ingress, leaves: 2, root: Hash32([3; 32]), signature: [4; 64] },
             pooled: later,
             received: first,

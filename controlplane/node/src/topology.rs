@@ -90,6 +90,8 @@ pub const RINGS: &[RingRow] = &[
     row("spread_control", "spread_blocks", "spread > control", "bodies that are sent", Never),
     row("handshake_spread", "", "handshake > spread", "ways to peers, with the keys that seal", Refuse),
     row("spread_handshake", "", "spread > handshake", "keys that are worn", Refuse),
+    row("control_tx", "", "control > tx", "event frames, whose departure is stamped", Refuse),
+    row("tx_control", "", "tx > control", "departures", Drop),
     row("spread_tx_consensus", "to_tx", "spread > tx", "sealed consensus frames", Backpressure),
     row("spread_tx_block", "to_tx", "spread > tx", "sealed chunks", Backpressure),
     row("spread_tx_relay", "to_tx", "spread > tx", "sealed stamp batches", Drop),

@@ -270,7 +270,8 @@ where
         options,
         handshake,
     } = parts;
-    let config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
+    let mut config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
+    config.port_clock = clock.port_page();
     let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open(&chain, &storage, &options)?;
     control.gauges.push(("handshake_decode", keys.depth_gauge()));
@@ -287,6 +288,7 @@ where
         stages: control.metrics,
         rings: control.gauges,
         port_kind: control.port_kind,
+        rx_stamps: control.rx_stamps.name(),
         mempool_capacity,
         cores: placement.cores(),
         handshakes: sessions.counters(),

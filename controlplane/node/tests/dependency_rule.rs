@@ -44,6 +44,7 @@ const PURE_SOURCES: &[&str] = &[
     "controlplane/consensus/src",
     "controlplane/execution/src",
     "controlplane/time/src/map.rs",
+    "controlplane/time/src/port_map.rs",
     "controlplane/time/src/marzullo.rs",
 ];
 

@@ -10,6 +10,7 @@ use core::fmt;
 use roko_wire::{
     Address, BlockId, Epoch, Hash32, Height, NanoMoment, TxId, ValidatorIndex, View,
     nano::{ClockReading, ClockSource, ClockState},
+    port_clock::StampedBy,
 };
 use ruint::aliases::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -86,6 +87,8 @@ pub struct StampInfo {
     pub error_bound_ns: u64,
     /// Where the time comes from.
     pub source: ClockSource,
+    /// What took it: `hardware`, `kernel`, or `poll`, which is software.
+    pub stamped_by: StampedBy,
     /// The validator that received and stamped it.
     pub ingress: ValidatorIndex,
 }

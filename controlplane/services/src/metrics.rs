@@ -118,6 +118,14 @@ pub struct MetricsSnapshot {
     pub fork_count: u64,
     /// Offset of the node's clock from its source, nanoseconds; positive when it is ahead.
     pub time_drift_ns: Option<i64>,
+    /// Received frames by what stamped them: `hardware`, `kernel`, `poll`, and stamps of the port that were `refused`.
+    pub receive_stamps: Vec<(&'static str, u64)>,
+    /// Error bound of the last received frame's time, nanoseconds.
+    pub receive_stamp_bound_ns: Option<u64>,
+    /// Offset of the port's clock from its map, nanoseconds; `None` when it has no clock.
+    pub port_clock_offset_ns: Option<i64>,
+    /// Faults of clocks, by clock (`source`, `port`) and kind (`stepped`, `unreadable`).
+    pub clock_faults: Vec<(&'static str, &'static str, u64)>,
     /// Error bound of the node's clock, nanoseconds.
     pub sync_accuracy_ns: Option<u64>,
     /// Times that this node attested (its signed ingress stamps).

@@ -1,18 +1,19 @@
-//! The driver: a thread that samples the host's clocks, and the handle through which everybody reads time.
+//! The driver: a thread that samples the clocks, and the handle through which everybody reads time.
 
 use crate::map::{Calibrator, Sample, Settings};
+use crate::phc::{self, Phc, PhcError};
+use crate::port_map::{PortCalibrator, PortSettings};
 use roko_os::{clock, tsc};
 use roko_ring::seqlock::{Page, PageWriter, page};
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::ClockReading;
+use roko_wire::port_clock::PortMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Readings in a burst: enough that one of them is not interrupted.
-const BURST: usize = 8;
 /// Between the first two bursts: a rate good to some parts per million, and a start that nobody notices.
 const FIRST_WINDOW: Duration = Duration::from_millis(20);
 
@@ -27,15 +28,48 @@ pub enum TimeError {
     /// The first samples gave no rate.
     #[error("the counter or CLOCK_MONOTONIC_RAW stands still: check the host's clock source")]
     NoRate,
+    /// The PTP clock that the node's time comes from cannot be read.
+    #[error("the clock's source: {0}")]
+    Source(#[from] PhcError),
     /// The thread could not be started.
     #[error("the clock's thread could not be started: {0}")]
     Thread(std::io::Error),
+}
+
+/// Where the node's time comes from.
+pub enum Source {
+    /// `CLOCK_REALTIME`.
+    Host,
+    /// A PTP hardware clock that something else disciplines.
+    Phc {
+        /// The clock.
+        clock: Box<dyn Phc>,
+        /// What it shows beyond the chain's time, nanoseconds: 37 s when it counts TAI.
+        ahead_ns: u64,
+    },
+}
+
+/// The clocks that are sampled.
+pub struct Sources {
+    /// Where the node's time comes from.
+    pub node: Source,
+    /// The clock that the port stamps with, and how it is followed.
+    pub port: Option<(Box<dyn Phc>, PortSettings)>,
+}
+
+impl Sources {
+    /// The host's clock, and a port without one.
+    #[must_use]
+    pub const fn host() -> Sources {
+        Sources { node: Source::Host, port: None }
+    }
 }
 
 /// The node's clock. Cheap to clone and to read: no lock, no system call.
 #[derive(Clone)]
 pub struct NodeClock {
     page: Page<ClockMap>,
+    port: Option<Page<PortMap>>,
     status: Arc<ClockStatus>,
 }
 
@@ -60,6 +94,12 @@ impl NodeClock {
         self.page.clone()
     }
 
+    /// The page of the port's clock, if it has one: its stamps to the counter.
+    #[must_use]
+    pub fn port_page(&self) -> Option<Page<PortMap>> {
+        self.port.clone()
+    }
+
     /// The map in force.
     #[must_use]
     pub fn map(&self) -> ClockMap {
@@ -78,11 +118,15 @@ impl NodeClock {
 pub struct ClockStatus {
     steps: AtomicU64,
     restarts: AtomicU64,
+    losses: AtomicU64,
     offset_ns: AtomicI64,
+    port_steps: AtomicU64,
+    port_losses: AtomicU64,
+    port_offset_ns: AtomicI64,
 }
 
 impl ClockStatus {
-    /// How often the host's clock was stepped.
+    /// How often the source was stepped.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
@@ -94,15 +138,40 @@ impl ClockStatus {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// The host's clock less this one at the last update, nanoseconds.
+    /// How often the source could not be read.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    /// The source less this clock at the last update, nanoseconds.
     #[must_use]
     pub fn offset_ns(&self) -> i64 {
         self.offset_ns.load(Ordering::Relaxed)
     }
 
+    /// How often the port's clock was stepped, and how often it could not be read.
+    #[must_use]
+    pub fn port_faults(&self) -> (u64, u64) {
+        (self.port_steps.load(Ordering::Relaxed), self.port_losses.load(Ordering::Relaxed))
+    }
+
+    /// How far the last reading of the port's clock was from its map, nanoseconds.
+    #[must_use]
+    pub fn port_offset_ns(&self) -> i64 {
+        self.port_offset_ns.load(Ordering::Relaxed)
+    }
+
+    fn record_port(&self, calibrator: &PortCalibrator) {
+        self.port_steps.store(calibrator.steps(), Ordering::Relaxed);
+        self.port_losses.store(calibrator.losses(), Ordering::Relaxed);
+        self.port_offset_ns.store(calibrator.offset_ns(), Ordering::Relaxed);
+    }
+
     fn record(&self, calibrator: &Calibrator) {
         self.steps.store(calibrator.steps(), Ordering::Relaxed);
         self.restarts.store(calibrator.restarts(), Ordering::Relaxed);
+        self.losses.store(calibrator.losses(), Ordering::Relaxed);
         let offset = calibrator.offset_ns();
         let clamped = offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
         self.offset_ns.store(clamped, Ordering::Relaxed);
@@ -126,9 +195,14 @@ impl Drop for ClockDriver {
 }
 
 impl ClockDriver {
-    /// Calibrates a first map, which takes some 20 ms, then starts the thread that goes on every `interval`. Every map, the
-    /// first included, is also given to `publish`: pages of other types, metrics.
+    /// Calibrates first maps, which takes some 20 ms, then starts the thread that goes on every `interval`. Every map of the
+    /// node's clock, the first included, is also given to `publish`: pages of other types, metrics.
+    ///
+    /// # Errors
+    /// When the CPU has no clock to build on, or the source cannot be read. A port's clock that cannot be read is no error:
+    /// there is no map of it until it can.
     pub fn start(
+        sources: Sources,
         settings: Settings,
         interval: Duration,
         allow_varying_tsc: bool,
@@ -137,16 +211,21 @@ impl ClockDriver {
         if !allow_varying_tsc && !tsc::tsc_is_invariant() {
             return Err(TimeError::TscVaries);
         }
+        let Sources { mut node, port } = sources;
         let mut calibrator = Calibrator::new(settings);
-        let _ = calibrator.update(&burst(), tsc::tsc_ordered());
+        let mut port = port.map(|(clock, settings)| PortRun::new(clock, settings));
+        let _ = calibrator.update(&node.sample()?, tsc::tsc_ordered());
+        port.iter_mut().for_each(|port| port.update(None));
         thread::sleep(FIRST_WINDOW);
-        let first = calibrator.update(&burst(), tsc::tsc_ordered()).ok_or(TimeError::NoRate)?;
+        let first = calibrator.update(&node.sample()?, tsc::tsc_ordered()).ok_or(TimeError::NoRate)?;
+        port.iter_mut().for_each(|port| port.update(Some(&first)));
         let (writer, reader) = page(first);
         publish(&first);
         let status = Arc::new(ClockStatus::default());
-        let clock = NodeClock { page: reader, status: Arc::clone(&status) };
+        let port_page = port.as_ref().map(|port| port.writer.reader());
+        let clock = NodeClock { page: reader, port: port_page, status: Arc::clone(&status) };
         let (stop, stopped) = channel::<()>();
-        let mut run = Run { calibrator, writer, status };
+        let mut run = Run { node, calibrator, writer, port, status, map: first };
         let thread = thread::Builder::new()
             .name("roko-clock".to_owned())
             .spawn(move || {
@@ -159,30 +238,73 @@ impl ClockDriver {
     }
 }
 
+impl Source {
+    fn sample(&mut self) -> Result<[Sample; phc::BURST], PhcError> {
+        match self {
+            Source::Host => Ok(core::array::from_fn(|_| Sample {
+                tsc_before: tsc::tsc_ordered(),
+                monotonic_raw_ns: clock::monotonic_raw_ns(),
+                source_ns: clock::realtime_ns(),
+                tsc_after: tsc::tsc_ordered(),
+            })),
+            Source::Phc { clock, ahead_ns } => phc::sample(&mut **clock, *ahead_ns),
+        }
+    }
+}
+
 struct Run {
+    node: Source,
     calibrator: Calibrator,
     writer: PageWriter<ClockMap>,
+    port: Option<PortRun>,
     status: Arc<ClockStatus>,
+    map: ClockMap,
 }
 
 impl Run {
     fn update(&mut self, publish: &mut impl FnMut(&ClockMap)) {
-        let samples = burst();
-        if let Some(map) = self.calibrator.update(&samples, tsc::tsc_ordered()) {
+        let map = match self.node.sample() {
+            Ok(samples) => self.calibrator.update(&samples, tsc::tsc_ordered()),
+            Err(_) => self.calibrator.lost(tsc::tsc_ordered()),
+        };
+        if let Some(map) = map {
+            self.map = map;
             self.writer.write(&map);
             publish(&map);
         }
         self.status.record(&self.calibrator);
+        if let Some(port) = &mut self.port {
+            port.update(Some(&self.map));
+            self.status.record_port(&port.calibrator);
+        }
     }
 }
 
-fn burst() -> [Sample; BURST] {
-    core::array::from_fn(|_| Sample {
-        tsc_before: tsc::tsc_ordered(),
-        monotonic_raw_ns: clock::monotonic_raw_ns(),
-        realtime_ns: clock::realtime_ns(),
-        tsc_after: tsc::tsc_ordered(),
-    })
+/// The port's clock and its map.
+struct PortRun {
+    clock: Box<dyn Phc>,
+    calibrator: PortCalibrator,
+    writer: PageWriter<PortMap>,
+}
+
+impl PortRun {
+    fn new(clock: Box<dyn Phc>, settings: PortSettings) -> PortRun {
+        let settings = PortSettings { unit: clock.unit(), ..settings };
+        let (writer, _) = page(PortMap::none(settings.unit));
+        PortRun { clock, calibrator: PortCalibrator::new(settings), writer }
+    }
+
+    /// Without a map of the node's clock yet, the counter's rate is not known, and a first reading needs none.
+    fn update(&mut self, node: Option<&ClockMap>) {
+        let nanos_per_tick_q32 = node.map_or(1, |map| map.nanos_per_tick_q32);
+        let map = match self.clock.read() {
+            Ok(burst) => self.calibrator.update(&burst, tsc::tsc_ordered(), nanos_per_tick_q32),
+            Err(_) => self.calibrator.lost(),
+        };
+        if let Some(map) = map {
+            self.writer.write(&map);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -198,8 +320,9 @@ mod tests {
         let publish = move |map: &ClockMap| {
             let _ = sender.send(*map);
         };
-        let (clock, driver) = ClockDriver::start(settings, Duration::from_millis(20), true, publish)
-            .expect("this host has a clock");
+        let (clock, driver) =
+            ClockDriver::start(Sources::host(), settings, Duration::from_millis(20), true, publish)
+                .expect("this host has a clock");
         let mut last = clock.now().now;
         let end = std::time::Instant::now() + Duration::from_millis(600);
         while std::time::Instant::now() < end {

@@ -44,7 +44,7 @@ impl Host {
         self.now_ns += pause(self);
         let (monotonic_raw_ns, realtime_ns) = (self.now_ns, self.realtime_ns());
         self.now_ns += pause(self);
-        Sample { tsc_before, monotonic_raw_ns, realtime_ns, tsc_after: self.tsc() }
+        Sample { tsc_before, monotonic_raw_ns, source_ns: realtime_ns, tsc_after: self.tsc() }
     }
 
     fn update(&mut self, calibrator: &mut Calibrator) -> Option<ClockMap> {
@@ -61,6 +61,8 @@ const SETTINGS: Settings = Settings {
     bound_ns_floor: 1_000,
     bound_ns_max: 50_000_000,
     drift_ppb: 100_000,
+    trim_ppb_max: 100_000,
+    holdover_ppb: 100_000,
     slew_ppm_max: 500,
     step_ns: 1_000_000,
     lead_ns: 2_000_000,
@@ -173,7 +175,7 @@ fn a_counter_that_starts_anew_does_not_take_the_clock_back() {
 fn bursts_that_say_nothing_change_nothing() {
     let mut host = Host::new(3_000, 0, 11);
     let (mut calibrator, before) = settled(&mut host, 20);
-    let nonsense = Sample { tsc_before: 40, monotonic_raw_ns: 20, realtime_ns: 30, tsc_after: 10 };
+    let nonsense = Sample { tsc_before: 40, monotonic_raw_ns: 20, source_ns: 30, tsc_after: 10 };
     assert_eq!(calibrator.update(&[nonsense], 50), None);
     assert_eq!(calibrator.update(&[], 50), None);
     assert_eq!((calibrator.map, calibrator.restarts()), (Some(before), 0));
@@ -186,9 +188,87 @@ fn the_window_moves_on_and_the_rate_follows() {
     for _ in 0..300 {
         host.now_ns += 10_000_000_000;
         let _ = host.update(&mut calibrator);
-        let (start, _) = calibrator.window.unwrap();
+        let start = calibrator.window.unwrap().start;
         assert!(host.now_ns - start.raw_ns <= WINDOW_NS_MAX + 11_000_000_000);
     }
-    let (start, _) = calibrator.window.unwrap();
+    let start = calibrator.window.unwrap().start;
     assert!(host.now_ns - start.raw_ns >= WINDOW_NS_MAX / 2 - 11_000_000_000);
+}
+
+/// A PTP hardware clock that runs up to 80 ppm off the CPU's crystal, is bent by a servo, and is lost at times.
+const PHC: Settings = Settings::phc(ClockSource::Ptp, 100, 50_000, 5_000);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The source is within every reading's interval, also while it is held over, and no reading goes back.
+    #[test]
+    fn a_ptp_clock_is_followed_and_held_over(
+        realtime_ppb in -80_000i64..80_000,
+        seed: u64,
+        present in prop::collection::vec(prop::bool::weighted(0.8), 80),
+    ) {
+        let mut host = Host::new(2_400, realtime_ppb, seed);
+        let mut calibrator = Calibrator::new(PHC);
+        let mut map = None;
+        for _ in 0..3 {
+            host.now_ns += 100_000_000;
+            map = host.update(&mut calibrator).or(map);
+        }
+        let mut map = map.expect("three bursts give a rate");
+        let mut last = map.moment(host.tsc());
+        for (index, present) in present.into_iter().enumerate() {
+            for _ in 0..4 {
+                let reading = map.reading(host.tsc());
+                prop_assert!(reading.now >= last, "{} after {last} at {index}", reading.now);
+                last = reading.now;
+                let truth = NanoMoment(host.realtime_ns().into());
+                prop_assert!(reading.earliest() <= truth && truth <= reading.latest(), "{reading:?} {truth} at {index} {map:?}");
+                host.now_ns += 25_000_000;
+            }
+            if present {
+                map = host.update(&mut calibrator).expect("the clocks run");
+                prop_assert_eq!(map.source, ClockSource::Ptp);
+            } else {
+                map = calibrator.lost(host.tsc()).unwrap_or(map);
+                prop_assert_eq!(map.source, ClockSource::Holdover);
+            }
+        }
+        prop_assert_eq!(calibrator.steps(), 0);
+    }
+}
+
+#[test]
+fn a_ptp_clocks_bound_is_a_microsecond_and_grows_in_holdover_until_readings_fail_closed() {
+    let mut host = Host::new(2_400, 60_000, 17);
+    let mut calibrator = Calibrator::new(PHC);
+    let mut map = None;
+    for _ in 0..300 {
+        host.now_ns += 100_000_000;
+        map = host.update(&mut calibrator).or(map);
+    }
+    let map = map.expect("a map");
+    let reading = map.reading(host.tsc());
+    assert_eq!((reading.state, reading.source), (ClockState::Converged, ClockSource::Ptp));
+    assert!(reading.error_bound_ns < 1_000, "{reading:?}");
+    let held = calibrator.lost(host.tsc()).expect("it is news");
+    assert_eq!(
+        (held.state, held.source, calibrator.lost(host.tsc())),
+        (ClockState::Holdover, ClockSource::Holdover, None)
+    );
+    let mut seconds = 0;
+    while held.reading(host.tsc()).state == ClockState::Holdover {
+        let (reading, truth) = (held.reading(host.tsc()), NanoMoment(host.realtime_ns().into()));
+        assert!(reading.earliest() <= truth && truth <= reading.latest(), "{reading:?} {truth}");
+        host.now_ns += 1_000_000_000;
+        seconds += 1;
+        assert!(seconds < 60, "the bound does not reach its limit: {reading:?}");
+    }
+    assert_eq!(held.reading(host.tsc()).state, ClockState::Degraded);
+    assert!(seconds >= 5, "50 us at 5 ppm and what the rates may be off take some seconds, not {seconds}");
+    // The source is back: it is followed again, by slewing.
+    let last = held.moment(host.tsc());
+    let map = host.update(&mut calibrator).expect("a map");
+    assert!(map.moment(host.tsc()) >= last && calibrator.steps() == 0);
+    assert_eq!((map.source, calibrator.losses()), (ClockSource::Ptp, 2));
 }

@@ -16,12 +16,15 @@
 //! | order, builder, control (block buffers) | never full: each ring holds every buffer |
 //! | control to order, builder, spread | control's push fails, control tries again |
 //! | spread to tx, by class | consensus and block frames wait; relay frames wait a while, then are dropped and counted |
+//! | control to tx (event frames) | the caller is told to come back |
+//! | tx to control (departures) | the report is dropped and counted |
 //! | tx to the port | frames wait |
 
 use crate::block_buffer::{BlockBuffer, BlockRoom};
 use crate::builder::{Builder, BuilderCommand, BuilderLinks};
-use crate::clock::ClockPage;
+use crate::clock::{ClockPage, PortClockPage};
 use crate::decode::Decode;
+use crate::event::{EventPort, event_ring};
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
 use crate::keys::sessions_depth;
@@ -31,7 +34,7 @@ use crate::open::Open;
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
 use crate::peer::{KeySource, KnownAddress, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use crate::poll::Stage;
-use crate::port::{FrameBuf, FramePool, Port, RxPort, TimestampKind};
+use crate::port::{FrameBuf, FramePool, Port, RxPort, RxStamps};
 use crate::rx::Rx;
 use crate::spread::{OutLinks, Spread, SpreadBlock, SpreadBlockTask, SpreadCommand, SpreadLinks};
 use crate::tx::Tx;
@@ -110,8 +113,8 @@ pub struct DataPlaneConfig {
     pub links: Vec<(PeerIndex, Role, PeerLink)>,
     /// Ring depths.
     pub depths: Depths,
-    /// Maps the port's own clock to moments; without it a port's hardware stamps are not used.
-    pub port_clock: Option<ClockPage>,
+    /// Maps the port's own clock to the time-stamp counter; without it the port's stamps are not used.
+    pub port_clock: Option<PortClockPage>,
 }
 
 /// The control plane's ends of everything.
@@ -144,8 +147,10 @@ pub struct ControlEnds<P: Port> {
     pub gauges: Vec<(&'static str, Gauge)>,
     /// The port's driver.
     pub port_kind: &'static str,
-    /// Where receive times come from.
-    pub timestamps: TimestampKind,
+    /// What receive times it gives.
+    pub rx_stamps: RxStamps,
+    /// Sends frames whose departure is stamped.
+    pub events: EventPort<P::Buf>,
 }
 
 /// What handshakes hold of the data plane, beside the ring of the [`KeySource`].
@@ -165,6 +170,9 @@ pub struct DataPlane<P: Port> {
     /// What the control plane holds.
     pub control: ControlEnds<P>,
 }
+
+/// Event frames that wait to be sent, and reports of their departure: a card stamps one at a time, so few are under way.
+const EVENTS: usize = 16;
 
 /// Makes a ring and remembers its gauge.
 struct Rings {
@@ -245,12 +253,13 @@ where
     P::Pool: Sync,
 {
     check(&config)?;
-    let (port_kind, timestamps) = (port.kind(), port.timestamps());
+    let (port_kind, rx_stamps) = (port.kind(), port.rx_stamps());
     let (port_rx, port_tx, pool) = port.split();
     let DataPlaneConfig { filter, verify, order, peers_max, links, depths, port_clock } = config;
     let mut rings = Rings { gauges: Vec::new() };
 
-    let rx = |out| Rx::new(port_rx, clock.clone(), port_clock, out);
+    let port_page = port_clock.clone();
+    let rx = |out| Rx::new((port_rx, rx_stamps), clock.clone(), port_page, out);
     let (known, moved) = rings.ring("handshake_filter", sessions_depth(peers_max));
     let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), peers_max, keys);
     let middle = Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order), &clock)?;
@@ -259,7 +268,10 @@ where
     stages.extend(inward.stages);
     stages.extend(middle.stages);
     stages.push(outward.spread_stage);
-    stages.push(Box::new(Tx::new(port_tx, outward.by_class)));
+    let ((frames_out, event_frames), (departed, departures)) =
+        (rings.ring("control_tx", EVENTS), rings.ring("tx_control", EVENTS));
+    let (events, event_duties) = event_ring((frames_out, departures), (event_frames, departed));
+    stages.push(Box::new(Tx::new(port_tx, outward.by_class, event_duties, (clock, port_clock))));
     let control = ControlEnds {
         frames: inward.frames,
         seen: middle.seen,
@@ -275,7 +287,8 @@ where
         metrics: stages.iter().map(|stage| stage.metrics()).collect(),
         gauges: rings.gauges,
         port_kind,
-        timestamps,
+        rx_stamps,
+        events,
     };
     Ok(DataPlane { stages: stages.into_iter().map(|stage| (stage.name(), stage)).collect(), control })
 }

@@ -111,7 +111,7 @@ impl Builder {
                 moment: moment.0,
                 stamp_time: proof.stamp.time.0,
                 bound_ns: proof.stamp.bound_ns,
-                source: proof.stamp.source as u8,
+                source: proof.stamp.source.to_byte(),
                 leaf_index: proof.leaf_index,
                 path_len: proof.path().len() as u8,
                 batch,

@@ -4,9 +4,12 @@ use roko_ring::seqlock::Page;
 use roko_wire::NanoMoment;
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::ClockSource;
+use roko_wire::port_clock::{PortMap, StampedBy};
 
-/// A page that holds the map from a counter to moments.
+/// A page that holds the map from the time-stamp counter to moments.
 pub type ClockPage = Page<ClockMap>;
+/// A page that holds the map from a port's own clock to the time-stamp counter.
+pub type PortClockPage = Page<PortMap>;
 
 /// When a frame was received, and how sure that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +20,22 @@ pub struct Received {
     pub bound_ns: u64,
     /// Where the time comes from.
     pub source: ClockSource,
-    /// Stamped by the NIC, not by the poll that first saw the frame.
-    pub hardware: bool,
+    /// What took the time.
+    pub by: StampedBy,
 }
 
 impl Received {
     /// What `map` says of counter value `ticks`.
     #[must_use]
-    pub const fn from_map(map: &ClockMap, ticks: u64, hardware: bool) -> Received {
+    pub const fn from_map(map: &ClockMap, ticks: u64, by: StampedBy) -> Received {
         let reading = map.reading(ticks);
-        Received { moment: reading.now, bound_ns: reading.error_bound_ns, source: reading.source, hardware }
+        Received { moment: reading.now, bound_ns: reading.error_bound_ns, source: reading.source, by }
+    }
+
+    /// The same, further off by at most `ticks` of the counter.
+    #[must_use]
+    pub const fn widened(self, map: &ClockMap, ticks: u64) -> Received {
+        Received { bound_ns: self.bound_ns.saturating_add(map.ticks_to_nanos(ticks)), ..self }
     }
 }
 

@@ -10,6 +10,7 @@ use roko_wire::frame::PriorityClass;
 use roko_wire::limits::{MESSAGE_BYTES_MAX, TX_BYTES_MAX};
 use roko_wire::message::{MessageKind, write_submit};
 use roko_wire::nano::ClockSource;
+use roko_wire::port_clock::StampedBy;
 
 /// Why a transaction was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +53,7 @@ impl<P: FramePool> Injector<P> {
         buf.set_len(message.len());
         buf.data_mut().copy_from_slice(&message);
         let frame = MessageFrame {
-            received: Received { source: ClockSource::System, hardware: false, ..received },
+            received: Received { source: ClockSource::System, by: StampedBy::Poll, ..received },
             peer: PeerIndex(u16::MAX),
             role: Role::Client,
             class: PriorityClass::Client,

@@ -17,6 +17,7 @@ pub mod builder;
 pub mod client;
 pub mod clock;
 pub mod decode;
+pub mod event;
 pub mod filter;
 pub mod idle;
 pub mod inject;

@@ -5,6 +5,7 @@
 //! one conformance suite, `tests/port_conformance`. [`record`] wraps any of them.
 
 use arrayvec::ArrayVec;
+use roko_wire::port_clock::{PortTime, PortUnit, StampedBy};
 
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
@@ -49,9 +50,9 @@ pub trait RxPort: Send + 'static {
     type Buf: FrameBuf;
     /// Appends the frames that have arrived, as many as fit. Returns how many.
     fn rx_burst(&mut self, out: &mut Burst<Self::Buf>) -> usize;
-    /// When the port's own clock saw a frame that this port received, in that clock's ticks; `None` when the port has
-    /// no clock or it did not stamp the frame.
-    fn hardware_time(&self, frame: &Self::Buf) -> Option<u64>;
+    /// When a frame that this port received came, by the port's own clock; `None` when the port has none or it did not stamp
+    /// the frame.
+    fn stamp(&self, frame: &Self::Buf) -> Option<PortTime>;
     /// What it counts by itself.
     fn counts(&self) -> PortCounts {
         PortCounts::default()
@@ -64,6 +65,25 @@ pub trait TxPort: Send + 'static {
     type Buf: FrameBuf;
     /// Sends from the front of `burst` and leaves what the port does not take. Returns how many were sent.
     fn tx_burst(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
+    /// Whether the port stamps the departure of [`TxPort::tx_event`]'s frames.
+    fn stamps_departures(&self) -> bool {
+        false
+    }
+    /// Sends one frame whose departure is to be stamped; gives it back when the port takes none. Cards stamp one at a time.
+    ///
+    /// # Errors
+    /// The frame, when the port takes none.
+    fn tx_event(&mut self, frame: Self::Buf) -> Result<(), Self::Buf> {
+        let mut burst = Burst::new();
+        burst.push(frame);
+        self.tx_burst(&mut burst);
+        burst.pop().map_or(Ok(()), Err)
+    }
+    /// The stamp of a departure, by the port's own clock, once: of the last such frame, or of one before that nobody waited
+    /// for.
+    fn departure(&mut self) -> Option<PortTime> {
+        None
+    }
     /// What it counts by itself.
     fn counts(&self) -> PortCounts {
         PortCounts::default()
@@ -78,13 +98,54 @@ pub trait FramePool: Clone + Send + 'static {
     fn alloc(&self) -> Option<Self::Buf>;
 }
 
-/// Where a port's receive times come from.
+/// What receive times a port can give, known when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimestampKind {
-    /// The NIC stamps each frame.
-    Hardware,
-    /// The first poll that sees a burst stamps it.
-    Software,
+pub enum RxStamps {
+    /// The card stamps every frame, by a clock that counts this.
+    EveryFrame(PortUnit),
+    /// The card stamps PTP's event frames only, in registers; the poll stamps the others.
+    PtpFrames,
+    /// The kernel stamps every frame, by `CLOCK_REALTIME`.
+    Kernel,
+    /// The port has no clock: the poll that first sees a burst stamps it.
+    Poll,
+    /// Each frame has the time of a capture, nanoseconds since 1970.
+    Capture,
+}
+
+impl RxStamps {
+    /// As it is shown everywhere.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            RxStamps::EveryFrame(PortUnit::Nanoseconds) => "hardware (nanoseconds)",
+            RxStamps::EveryFrame(PortUnit::Ticks) => "hardware (ticks)",
+            RxStamps::PtpFrames => "software (hardware for PTP frames only)",
+            RxStamps::Kernel => "kernel",
+            RxStamps::Poll => "software",
+            RxStamps::Capture => "capture",
+        }
+    }
+
+    /// What takes the time of a frame that has a stamp.
+    #[must_use]
+    pub const fn by(self) -> StampedBy {
+        match self {
+            RxStamps::EveryFrame(_) | RxStamps::Capture => StampedBy::Hardware,
+            RxStamps::Kernel => StampedBy::Kernel,
+            RxStamps::PtpFrames | RxStamps::Poll => StampedBy::Poll,
+        }
+    }
+
+    /// From the stamp to the frame in the queue, at most, nanoseconds: a card writes descriptors back within its moderation
+    /// time, which is below a millisecond; the kernel's soft interrupt may wait for a tick of 250 Hz.
+    #[must_use]
+    pub const fn delivery_ns_max(self) -> u64 {
+        match self {
+            RxStamps::Kernel => 4_000_000,
+            _ => 1_000_000,
+        }
+    }
 }
 
 /// A port: two halves and a pool.
@@ -99,8 +160,8 @@ pub trait Port {
     type Pool: FramePool<Buf = Self::Buf>;
     /// Which driver, as it is shown everywhere: `in-process`, `net_ring`, ...
     fn kind(&self) -> &'static str;
-    /// Where receive times come from.
-    fn timestamps(&self) -> TimestampKind;
+    /// What receive times it gives.
+    fn rx_stamps(&self) -> RxStamps;
     /// Takes the port apart.
     fn split(self) -> (Self::Rx, Self::Tx, Self::Pool);
 }

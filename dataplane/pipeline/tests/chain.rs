@@ -256,7 +256,7 @@ fn the_nodes_own_rpc_is_stamped_as_system_time_and_told_when_the_node_is_busy() 
         moment: now(&node.clock),
         bound_ns: 5_000,
         source: roko_wire::nano::ClockSource::Ptp,
-        hardware: true,
+        by: roko_wire::port_clock::StampedBy::Hardware,
     };
     let wires = transfers(0..300, 0..1);
     let taken = wires.iter().take_while(|wire| node.control.injector.submit(wire, received).is_ok()).count();
@@ -264,7 +264,7 @@ fn the_nodes_own_rpc_is_stamped_as_system_time_and_told_when_the_node_is_busy() 
     node.settle();
     assert_eq!(node.count("order", "inserted"), 256);
     let seen = node.control.seen.pop().expect("it is reported");
-    assert_eq!((seen.stamp.source, seen.own), (roko_wire::nano::ClockSource::System, true));
+    assert_eq!((seen.stamp.source, seen.own), (roko_wire::nano::ClockSource::System.into(), true));
     assert!(node.control.injector.submit(&wires[299], received).is_ok());
     assert!(node.control.injector.submit(&[0; 2_000], received).is_err());
 }
@@ -276,7 +276,7 @@ fn a_new_epochs_seed_reorders_what_is_pooled() {
         moment: now(&node.clock),
         bound_ns: 5,
         source: roko_wire::nano::ClockSource::System,
-        hardware: false,
+        by: roko_wire::port_clock::StampedBy::Poll,
     };
     for wire in transfers(0..50, 0..1) {
         node.control.injector.submit(&wire, received).expect("it has room");

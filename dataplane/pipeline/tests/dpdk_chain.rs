@@ -1,4 +1,5 @@
-//! A client and a validator over DPDK's virtual ports: what the port's clock says is what the stamp says.
+//! A client and a validator over DPDK's virtual ports: what the port's clock says is what the stamp says, for frames that come
+//! and for event frames that leave.
 #![cfg(feature = "dpdk")]
 
 mod common;
@@ -6,22 +7,54 @@ mod common;
 use common::*;
 use core::sync::atomic::{AtomicU64, Ordering};
 use roko_dpdk::{
-    Eal, EalConfig, ManualClock, PoolConfig, PortConfig, StampEvery, TimestampField, ring_link, ring_port,
+    Eal, EalConfig, ManualClock, Mbuf, PoolConfig, PortConfig, StampEvery, TimestampField, ring_link,
+    ring_port,
 };
+use roko_os::tsc::tsc;
 use roko_pipeline::assembly::{Depths, assemble};
 use roko_pipeline::client::ClientPort;
+use roko_pipeline::event::{Departure, EventPort};
 use roko_pipeline::idle::Idle;
 use roko_pipeline::poll::{PollLoop, Stage};
-use roko_pipeline::port::TimestampKind;
-use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
+use roko_pipeline::port::RxStamps;
+use roko_pipeline::port::dpdk::{Departures, DpdkLink, DpdkPort, DpdkStamps};
 use roko_pipeline::switch::Switch;
 use roko_ring::seqlock::page;
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::{ClockSource, ClockState};
+use roko_wire::port_clock::{PortMap, PortTime, PortUnit, StampedBy};
+use roko_wire::stamp::StampSource;
 use std::sync::Arc;
 
+/// A simulated card's departure register: it is stamped when the test says so.
+struct Register(Arc<RegisterState>);
+
+#[derive(Default)]
+struct RegisterState {
+    marked: AtomicU64,
+    sent: AtomicU64,
+    /// The stamp to give next, ticks; 0 is none.
+    stamp: AtomicU64,
+}
+
+impl Departures for Register {
+    fn mark(&mut self, frame: &mut Mbuf) {
+        frame.request_tx_register_timestamp();
+        self.0.marked.fetch_add(1, Ordering::Relaxed);
+    }
+    fn sent(&mut self) {
+        self.0.sent.fetch_add(1, Ordering::Relaxed);
+    }
+    fn take(&mut self) -> Option<PortTime> {
+        match self.0.stamp.swap(0, Ordering::Relaxed) {
+            0 => None,
+            ticks => Some(PortTime::Ticks(ticks)),
+        }
+    }
+}
+
 #[test]
-fn the_ports_receive_time_becomes_the_stamp() {
+fn the_ports_times_become_the_stamps() {
     let eal = Eal::start(&EalConfig::unprivileged(64)).expect("EAL without privilege");
     let config_of_pool = PoolConfig { mbufs: 8_191, ..PoolConfig::default() };
     let pool = eal.pool("frames", &config_of_pool).expect("a pool");
@@ -31,30 +64,42 @@ fn the_ports_receive_time_becomes_the_stamp() {
     let mut queues = port.start(&PortConfig::default(), &pool).expect("it starts");
     let (mut rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
     let field = TimestampField::register(&eal).expect("the field exists everywhere");
-    // The simulated NIC clock counts microseconds, and its page says so.
-    let ticks = Arc::new(AtomicU64::new(1_000_000));
+    // The simulated card's clock began at 0 some ticks ago and runs as the counter does; its map says so.
+    let began_tsc = tsc() - 1_000_000;
+    let ticks = Arc::new(AtomicU64::new(0));
     rx.stamp_with(field, StampEvery::Packet, Box::new(ManualClock::new(Arc::clone(&ticks), 1)))
         .expect("a callback can be added");
-    let nic_map = ClockMap {
-        tsc_base: 0,
+    let (_nic_writer, nic_clock) = page(PortMap {
+        tsc_base: began_tsc,
+        tsc_per_count_q32: 1 << 32,
+        tsc_per_count_q32_before: 1 << 32,
+        bound_ticks: 40,
+        bound_ticks_max: 100,
+        state: ClockState::Converged,
+        ..PortMap::none(PortUnit::Ticks)
+    });
+    let (_writer, clock) = page(ClockMap {
+        tsc_base: began_tsc,
         base: START,
-        nanos_per_tick_q32: 1_000 << 32,
+        nanos_per_tick_q32: 1 << 31,
         bound_ns: 15,
         drift_ppb: 0,
         bound_ns_max: 100,
         source: ClockSource::Ptp,
         state: ClockState::Converged,
-    };
-    let (_nic_writer, nic_clock) = page(nic_map);
-    let (_writer, clock) = clock();
+    });
+    let map = clock.read();
     let mut settings = config(0, 1);
     settings.port_clock = Some(nic_clock);
     settings.depths = Depths { to_verify: 512, ..Depths::default() };
-    let port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", Some(field));
+    let register = Arc::new(RegisterState::default());
+    let stamps = DpdkStamps::EveryFrame(field, PortUnit::Ticks);
+    let port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", stamps)
+        .with_departures(Box::new(Register(Arc::clone(&register))));
     let sessions = Box::new(NamedSessions { this: 0, validators: 1 });
     let plane = assemble(port, settings, sessions, clock.clone()).expect("the settings fit");
     let mut control = plane.control;
-    assert_eq!((control.port_kind, control.timestamps), ("net_ring", TimestampKind::Hardware));
+    assert_eq!((control.port_kind, control.rx_stamps), ("net_ring", RxStamps::EveryFrame(PortUnit::Ticks)));
 
     let (near_client, far_client) = ring_link(&eal, "client", 256).expect("a link");
     let mut client = ClientPort::new(DpdkLink::new(near_client, pool.clone()), &[link(1, 0)]);
@@ -67,10 +112,12 @@ fn the_ports_receive_time_becomes_the_stamp() {
     let wires = transfers(0..30, 0..5);
     for (number, wires) in wires.chunks(5).enumerate() {
         let refs: Vec<&[u8]> = wires.iter().map(Vec::as_slice).collect();
-        let time = 2_000_000 + 1_000 * number as u64;
+        // Every third frame bears a time that has not come yet: the card was set forward.
+        let is_true = number % 3 != 2;
+        let time = tsc() - began_tsc + if is_true { 0 } else { 1 << 40 };
         ticks.store(time, Ordering::Relaxed);
         client.submit(0, &refs).expect("the link has room");
-        let began = std::time::Instant::now();
+        let (sent, began) = (tsc(), std::time::Instant::now());
         let mut seen = Vec::new();
         while seen.len() < 5 {
             poll.turn();
@@ -78,13 +125,80 @@ fn the_ports_receive_time_becomes_the_stamp() {
             assert!(began.elapsed().as_secs() < 20, "pooling takes too long");
         }
         for one in seen {
-            assert_eq!(one.stamp.time, nic_map.moment(time), "frame {number}");
-            assert_eq!((one.stamp.bound_ns, one.stamp.source), (15, ClockSource::Ptp));
+            let stamp = one.stamp;
+            let by = if is_true { StampedBy::Hardware } else { StampedBy::Poll };
+            assert_eq!(stamp.source, StampSource { clock: ClockSource::Ptp, by });
+            if is_true {
+                // Two ticks are a nanosecond, and a bound is rounded up to four bits.
+                assert_eq!(
+                    (stamp.time, stamp.bound_ns),
+                    (map.moment(began_tsc + time), 36),
+                    "frame {number}"
+                );
+            } else {
+                assert!(stamp.time >= map.moment(sent) && stamp.time <= map.moment(tsc()), "the poll's time");
+                assert!(stamp.bound_ns > 36, "the time since the queue was empty is part of it: {stamp:?}");
+            }
         }
     }
+    departures(&mut control.events, &mut poll, (&pool, &register), (began_tsc, &map));
     poll.keep_house();
     let rx = control.metrics.iter().find(|metrics| metrics.stage() == "rx").expect("it exists");
-    assert_eq!((rx.value("hardware_stamped"), rx.value("passed")), (30, 30));
+    let counted = ["hardware_stamped", "stamp_refused", "poll_stamped", "passed"].map(|name| rx.value(name));
+    assert_eq!(counted, [20, 10, 10, 30]);
+    let tx = control.metrics.iter().find(|metrics| metrics.stage() == "tx").expect("it exists");
+    let counted =
+        ["events_sent", "departures_stamped", "departures_late", "departures_missed", "departures_stray"];
+    assert_eq!(counted.map(|name| tx.value(name)), [4, 1, 1, 2, 2]);
     drop((poll, control, client));
     assert_eq!(pool.available_count(), pool.count(), "every frame came home");
+}
+
+/// Four event frames: one that is stamped at once, one late, one whose register holds what cannot be true, one that is never
+/// stamped.
+fn departures(
+    events: &mut EventPort<Mbuf>,
+    poll: &mut PollLoop,
+    (pool, register): (&roko_dpdk::MbufPool, &RegisterState),
+    (began_tsc, map): (u64, &ClockMap),
+) {
+    let mut send = |poll: &mut PollLoop, stamped: &mut dyn FnMut(u64, u64) -> u64| {
+        let frame = pool.alloc_from(&[0x5a; 64]).expect("a frame is free");
+        let id = events.send(frame).expect("few are under way");
+        // A stamp that nobody waited for is in the register: it must not be taken for this frame's.
+        let stale = if id.0 == 0 { tsc() - began_tsc } else { 0 };
+        register.stamp.store(stale, Ordering::Relaxed);
+        let began = std::time::Instant::now();
+        let from = tsc();
+        loop {
+            poll.turn();
+            if let Some(report) = events.departed() {
+                assert_eq!(report.id, id);
+                break report.departure;
+            }
+            if register.sent.load(Ordering::Relaxed) == id.0 + 1 {
+                let stamp = stamped(from, tsc());
+                if stamp > 0 {
+                    register.stamp.store(stamp - began_tsc, Ordering::Relaxed);
+                }
+            }
+            assert!(began.elapsed().as_secs() < 20, "no departure is forgotten");
+        }
+    };
+    let mut left_at = 0;
+    let stamped = send(poll, &mut |_, now| {
+        left_at = now;
+        now
+    });
+    let Departure::Stamped(at) = stamped else { panic!("{stamped:?}") };
+    // Between the register's setting and its reading the test sets it again: what counts is a time after the sending.
+    assert!(at.moment <= map.moment(left_at) && at.bound_ns == 35 && at.by == StampedBy::Hardware, "{at:?}");
+    let late = send(poll, &mut |from, now| if now - from > 4 * 2_500_000 { now } else { 0 });
+    assert!(matches!(late, Departure::Late(_)), "{late:?}");
+    let mut is_first = true;
+    let before = send(poll, &mut |from, _| if core::mem::take(&mut is_first) { from - 900_000 } else { 0 });
+    assert_eq!(before, Departure::Missed, "a stamp from before the frame was sent is not its own");
+    assert_eq!(send(poll, &mut |_, _| 0), Departure::Missed);
+    assert_eq!(register.marked.load(Ordering::Relaxed), 4);
+    assert_eq!(events.tally().read(), [4, 1, 1, 2]);
 }

@@ -243,7 +243,7 @@ fn batch(wires: &[Vec<u8>], signer: u8) -> Vec<u8> {
     let stamp = Stamp {
         time: START.saturating_add(1_000),
         bound_ns: 10,
-        source: ClockSource::Ptp,
+        source: ClockSource::Ptp.into(),
         ingress: ValidatorIndex(1),
     };
     let txs: Vec<(NanoMoment, &[u8])> = wires.iter().map(|wire| (stamp.time, wire.as_slice())).collect();
@@ -267,7 +267,7 @@ fn a_batch_needs_its_ingress_signature_and_keeps_its_good_transactions() {
     assert_eq!((node.count("verify", "bad_root"), node.count("verify", "bad_signature")), (1, 1));
     assert_eq!(node.count("order", "inserted"), 4);
     let seen = node.control.seen.pop().expect("it is reported");
-    assert!(!seen.own && seen.stamp.source == ClockSource::Ptp && seen.received > seen.stamp.time);
+    assert!(!seen.own && seen.stamp.source == ClockSource::Ptp.into() && seen.received > seen.stamp.time);
 }
 
 proptest! {

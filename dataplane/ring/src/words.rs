@@ -6,6 +6,7 @@
 
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::{ClockSource, ClockState};
+use roko_wire::port_clock::{PortMap, PortUnit};
 use roko_wire::{Address, BlockId, Epoch, Hash32, Height, NanoMoment, TxId, View};
 
 /// Plain data of a fixed number of words.
@@ -128,13 +129,48 @@ impl Words for ClockMap {
             bound_ns_max,
             drift_ppb: source() as u32,
             source: ClockSource::from_byte(source() as u8).unwrap_or(ClockSource::System),
-            state: match source() {
-                0 => ClockState::Initializing,
-                1 => ClockState::Converging,
-                2 => ClockState::Converged,
-                3 => ClockState::Holdover,
-                _ => ClockState::Degraded,
-            },
+            state: clock_state(source()),
+        }
+    }
+}
+
+fn clock_state(word: u64) -> ClockState {
+    match word {
+        0 => ClockState::Initializing,
+        1 => ClockState::Converging,
+        2 => ClockState::Converged,
+        3 => ClockState::Holdover,
+        _ => ClockState::Degraded,
+    }
+}
+
+/// The map of a port's clock. Torn words, which the page throws away, read as a degraded one.
+impl Words for PortMap {
+    const WORDS: usize = 9;
+    fn put(&self, sink: &mut impl FnMut(u64)) {
+        for word in [self.base, self.tsc_base, self.tsc_per_count_q32, self.tsc_per_count_q32_before] {
+            sink(word);
+        }
+        sink(self.bound_ticks);
+        sink(self.bound_ticks_max);
+        sink(u64::from(self.drift_ppb));
+        sink(self.unit as u64);
+        sink(self.state as u64);
+    }
+    fn take(source: &mut impl FnMut() -> u64) -> PortMap {
+        let [base, tsc_base, tsc_per_count_q32, tsc_per_count_q32_before] =
+            core::array::from_fn(|_| source());
+        let [bound_ticks, bound_ticks_max] = core::array::from_fn(|_| source());
+        PortMap {
+            base,
+            tsc_base,
+            tsc_per_count_q32,
+            tsc_per_count_q32_before,
+            bound_ticks,
+            bound_ticks_max,
+            drift_ppb: source() as u32,
+            unit: if source() == 0 { PortUnit::Nanoseconds } else { PortUnit::Ticks },
+            state: clock_state(source()),
         }
     }
 }

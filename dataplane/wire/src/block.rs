@@ -6,8 +6,8 @@ use crate::limits::{
     BLOCK_BYTES_MAX, BLOCK_TXS_MAX, CHUNK_DATA_BYTES, STAMP_DEPTH_MAX, TX_BYTES_MAX, VALIDATORS_MAX,
 };
 use crate::merkle;
-use crate::nano::{ClockSource, NanoMoment};
-use crate::stamp::{SignedRoot, Stamp};
+use crate::nano::NanoMoment;
+use crate::stamp::{SignedRoot, Stamp, StampSource};
 use rkyv::{Archive, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -157,7 +157,7 @@ pub struct BodyTx {
     pub stamp_time: u128,
     /// The stamp's error bound, nanoseconds.
     pub bound_ns: u64,
-    /// The stamp's clock source.
+    /// The stamp's source.
     pub source: u8,
     /// The leaf's index in its batch.
     pub leaf_index: u8,
@@ -260,7 +260,7 @@ impl<'a> BodyView<'a> {
             if tx.batch.to_native() as usize >= body.batches.len() {
                 return bad(index, "batch");
             }
-            if ClockSource::from_byte(tx.source).is_none() {
+            if StampSource::from_byte(tx.source).is_none() {
                 return bad(index, "clock source");
             }
             if usize::from(tx.path_len) > STAMP_DEPTH_MAX || tx.tx_len.to_native() as usize > TX_BYTES_MAX {
@@ -322,7 +322,7 @@ impl<'a> BodyView<'a> {
                 stamp: Stamp {
                     time: NanoMoment(tx.stamp_time.to_native()),
                     bound_ns: tx.bound_ns.to_native(),
-                    source: ClockSource::from_byte(tx.source).expect("checked on access"),
+                    source: StampSource::from_byte(tx.source).expect("checked on access"),
                     ingress: ValidatorIndex(body.batches[batch].ingress.to_native()),
                 },
                 batch,
@@ -343,7 +343,7 @@ pub fn tx_leaf(id: &TxId, moment: NanoMoment, stamp: &Stamp) -> Hash32 {
         &moment.to_le_bytes(),
         &stamp.time.to_le_bytes(),
         &stamp.bound_ns.to_le_bytes(),
-        &[stamp.source as u8],
+        &[stamp.source.to_byte()],
         &stamp.ingress.0.to_le_bytes(),
     ])
 }

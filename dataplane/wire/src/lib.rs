@@ -19,7 +19,7 @@
 //! 6. [`vote`]: ballots, certificates, and what their signatures cover.
 //! 7. [`genesis`] and [`account`]: what a chain starts from, and what its state holds.
 //!
-//! [`ids`], [`nano`], [`clock`], [`codec`] and [`limits`] serve all of them.
+//! [`ids`], [`nano`], [`clock`], [`port_clock`], [`codec`] and [`limits`] serve all of them.
 //!
 //! Reading checks shape and limits only; signatures, stake and roots are checked by whoever has the keys. No input makes
 //! a reader panic: each gives a typed error that names its field. A writer panics only when a caller of our own breaks a
@@ -41,6 +41,7 @@ pub mod message;
 pub mod nano;
 pub mod net;
 pub mod order;
+pub mod port_clock;
 pub mod rlp;
 pub mod rules;
 pub mod stamp;

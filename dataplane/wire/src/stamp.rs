@@ -9,10 +9,44 @@ use crate::ids::{ChainId, Hash32, TxId, ValidatorIndex};
 use crate::limits::{TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use crate::merkle;
 use crate::nano::{ClockSource, NanoMoment};
+use crate::port_clock::StampedBy;
 use crate::tx;
 use crate::vote::read_signer;
 use arrayvec::ArrayVec;
 use ed25519_zebra::{Signature, SigningKey, VerificationKey};
+
+/// Where a stamp's time comes from: one byte on the wire, the clock in its low half and what took the time in its high half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StampSource {
+    /// The clock that the time is by.
+    pub clock: ClockSource,
+    /// What took it.
+    pub by: StampedBy,
+}
+
+impl StampSource {
+    /// The wire's byte.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        (self.by as u8) << 4 | self.clock as u8
+    }
+
+    /// Reads the wire's byte; `None` when either half names nothing.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<StampSource> {
+        match (ClockSource::from_byte(byte & 0xf), StampedBy::from_number(byte >> 4)) {
+            (Some(clock), Some(by)) => Some(StampSource { clock, by }),
+            _ => None,
+        }
+    }
+}
+
+impl From<ClockSource> for StampSource {
+    /// A time that software took.
+    fn from(clock: ClockSource) -> StampSource {
+        StampSource { clock, by: StampedBy::Poll }
+    }
+}
 
 /// What an ingress validator attests of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +56,7 @@ pub struct Stamp {
     /// Half the width of the interval in which the true time lies, nanoseconds.
     pub bound_ns: u64,
     /// Where the time comes from.
-    pub source: ClockSource,
+    pub source: StampSource,
     /// Who attests.
     pub ingress: ValidatorIndex,
 }
@@ -37,7 +71,7 @@ impl Stamp {
             &id.0,
             &self.time.to_le_bytes(),
             &self.bound_ns.to_le_bytes(),
-            &[self.source as u8],
+            &[self.source.to_byte()],
             &self.ingress.0.to_le_bytes(),
         ])
     }
@@ -141,7 +175,7 @@ impl<'a> StampedBatch<'a> {
         let base = NanoMoment(reader.u128("batch base time")?);
         let bound_ns = reader.u64("batch error bound")?;
         let byte = reader.u8("batch clock source")?;
-        let source = ClockSource::from_byte(byte)
+        let source = StampSource::from_byte(byte)
             .ok_or(DecodeError::BadValue { field: "batch clock source", value: u64::from(byte) })?;
         let mut txs = ArrayVec::new();
         let mut offset_min = u32::MAX;
@@ -173,7 +207,7 @@ impl<'a> StampedBatch<'a> {
         out.put(&self.signature);
         out.put_u128(base.0);
         out.put_u64(first.bound_ns);
-        out.put_u8(first.source as u8);
+        out.put_u8(first.source.to_byte());
         for tx in &self.txs {
             let offset_ns = tx.stamp.time.nanos_since(base);
             out.put_u32(u32::try_from(offset_ns).expect("a batch spans under 4 s"));
@@ -260,12 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn a_source_is_one_byte_and_only_those_that_name_something_are_read() {
+        let read: Vec<u8> = (0..=u8::MAX).filter(|byte| StampSource::from_byte(*byte).is_some()).collect();
+        let named: Vec<u8> = [0x00, 0x10, 0x20].into_iter().flat_map(|by| by..by + 5).collect();
+        assert_eq!(read, named);
+        assert!(named.iter().all(|byte| StampSource::from_byte(*byte).unwrap().to_byte() == *byte));
+        let system = StampSource::from(ClockSource::System);
+        assert_eq!((system.to_byte(), system.by), (4, StampedBy::Poll));
+    }
+
+    #[test]
     fn times_need_not_ascend_in_a_batch() {
         let key = SigningKey::from([5; 32]);
         let stamp = Stamp {
             time: NanoMoment(1_000),
             bound_ns: 40,
-            source: ClockSource::Gnss,
+            source: ClockSource::Gnss.into(),
             ingress: ValidatorIndex(2),
         };
         let txs: [(NanoMoment, &[u8]); 2] = [(NanoMoment(1_000), b"a"), (NanoMoment(990), b"b")];

@@ -75,7 +75,7 @@ pub use ring::{RingEnd, RingRx, RingTx, ring_link, ring_pipe};
 pub use ring_port::{ring_pair, ring_port};
 pub use thread::ThreadGuard;
 pub use timestamp::{ManualClock, RxClock, StampEvery, TimestampField, TscClock};
-pub use timesync::Timesync;
+pub use timesync::{TickClock, Timesync, TxTimestamps};
 
 /// Packets in a burst, at most: the size DPDK's drivers are tuned for.
 pub const BURST_PACKETS: usize = 32;

@@ -19,7 +19,7 @@ use crate::error::{Errno, Error, c_name};
 use crate::pool::MbufPool;
 use crate::queue::{RxQueue, TxQueue, port_result};
 use crate::ring::MbufRing;
-use crate::timesync::Timesync;
+use crate::timesync::{TickClock, Timesync};
 
 /// `RTE_ETH_NAME_MAX_LEN` less the closing NUL.
 const NAME_BYTES_MAX: usize = 63;
@@ -366,6 +366,11 @@ impl Port {
     /// The NIC's own clock (IEEE 1588), if the port has one. Ask a started port: real drivers touch registers.
     pub fn timesync(&self) -> Result<Option<Timesync>, Error> {
         Timesync::enable(&self.device)
+    }
+
+    /// The port's free-running clock, if it has one. Ask a started port.
+    pub fn tick_clock(&self) -> Result<Option<TickClock>, Error> {
+        TickClock::open(&self.device)
     }
 
     fn answer(&self, operation: &'static str, code: i32) -> Result<i32, Error> {

@@ -3,16 +3,77 @@
 //! No virtual device has one; the drivers that do are axgbe, bnxt, cnxk, dpaa2, e1000, hns3, i40e, ice, ixgbe, ngbe
 //! and txgbe. The clock's rate is left alone: the servo that disciplines time is ours, in software.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::error::{Errno, Error};
 use crate::port::Device;
 use crate::queue::port_result;
 
-/// The enabled clock of a port. Dropping it disables the stamping.
+/// What the handles of one clock share. Dropping the last disables the stamping.
+#[derive(Debug)]
+struct Enabled {
+    device: Arc<Device>,
+    /// Drivers keep state of their own beside the registers: one call at a time.
+    call: Mutex<()>,
+}
+
+impl Enabled {
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The enabled clock of a port. Dropping it, and its [`TxTimestamps`], disables the stamping.
 #[derive(Debug)]
 pub struct Timesync {
+    enabled: Arc<Enabled>,
+}
+
+/// The free-running clock of a port, which counts ticks of an oscillator: what some cards (mlx5) stamp received packets with.
+#[derive(Debug)]
+pub struct TickClock {
     device: Arc<Device>,
+}
+
+impl TickClock {
+    pub(crate) fn open(device: &Arc<Device>) -> Result<Option<TickClock>, Error> {
+        let mut clock = TickClock { device: Arc::clone(device) };
+        match clock.read() {
+            Ok(_) => Ok(Some(clock)),
+            Err(Error::Port { errno, .. }) if errno.means_unsupported() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The ticks now.
+    pub fn read(&mut self) -> Result<u64, Error> {
+        let mut ticks = 0;
+        let port = self.device.id();
+        let _control = self.device.eal().control();
+        // SAFETY: the integer is ours to write; the port is valid while the device is held; the control lock is held.
+        let code = unsafe { dpdk_sys::rte_eth_read_clock(port, &mut ticks) };
+        port_result(port, "tell its ticks", code)?;
+        Ok(ticks)
+    }
+}
+
+/// Reads the departure stamps of a port with an enabled clock, on the thread that sends.
+#[derive(Debug)]
+pub struct TxTimestamps {
+    enabled: Arc<Enabled>,
+}
+
+impl TxTimestamps {
+    /// As [`Timesync::read_tx_ns`]. It never waits: while another thread reads the clock there is no answer, and the next call
+    /// has it.
+    pub fn read_ns(&mut self) -> Option<i64> {
+        let _call = match self.enabled.call.try_lock() {
+            Ok(call) => call,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        read_tx_ns(self.enabled.device.id())
+    }
 }
 
 impl Timesync {
@@ -20,16 +81,25 @@ impl Timesync {
         let _control = device.eal().control();
         // SAFETY: the port is valid while the device is held; the control lock is held.
         match Errno::check(unsafe { dpdk_sys::rte_eth_timesync_enable(device.id()) }) {
-            Ok(_) => Ok(Some(Timesync { device: Arc::clone(device) })),
+            Ok(_) => {
+                let enabled = Enabled { device: Arc::clone(device), call: Mutex::new(()) };
+                Ok(Some(Timesync { enabled: Arc::new(enabled) }))
+            }
             Err(errno) if errno.means_unsupported() => Ok(None),
             Err(errno) => Err(Error::Port { port: device.id(), operation: "enable its clock", errno }),
         }
     }
 
+    /// A handle for the thread that sends: it reads departure stamps.
+    pub fn tx_timestamps(&self) -> TxTimestamps {
+        TxTimestamps { enabled: Arc::clone(&self.enabled) }
+    }
+
     /// The clock's time in ns.
     pub fn read_ns(&mut self) -> Result<i64, Error> {
         let (mut seconds, mut nanoseconds) = (0, 0);
-        let port = self.device.id();
+        let port = self.enabled.device.id();
+        let _call = self.enabled.lock();
         // SAFETY: both integers are ours to write; the port is valid.
         let code = unsafe { dpdk_sys::dpdk_timesync_read_time(port, &mut seconds, &mut nanoseconds) };
         port_result(port, "tell its time", code)?;
@@ -38,7 +108,8 @@ impl Timesync {
 
     /// Sets the clock, in ns.
     pub fn write_ns(&mut self, time_ns: i64) -> Result<(), Error> {
-        let port = self.device.id();
+        let port = self.enabled.device.id();
+        let _call = self.enabled.lock();
         let (seconds, nanoseconds) = (time_ns.div_euclid(1_000_000_000), time_ns.rem_euclid(1_000_000_000));
         // SAFETY: the port is valid; the time is passed by value.
         let code = unsafe { dpdk_sys::dpdk_timesync_write_time(port, seconds, nanoseconds) };
@@ -47,7 +118,8 @@ impl Timesync {
 
     /// Moves the clock by this many ns, forwards or back.
     pub fn adjust_ns(&mut self, delta_ns: i64) -> Result<(), Error> {
-        let port = self.device.id();
+        let port = self.enabled.device.id();
+        let _call = self.enabled.lock();
         // SAFETY: the port is valid; the difference is passed by value.
         let code = unsafe { dpdk_sys::rte_eth_timesync_adjust_time(port, delta_ns) };
         port_result(port, "move its time", code).map(drop)
@@ -56,24 +128,30 @@ impl Timesync {
     /// The arrival time of the packet that bears this register's number, if the NIC holds one.
     pub fn read_rx_ns(&mut self, register: u16) -> Option<i64> {
         let (mut seconds, mut nanoseconds) = (0, 0);
+        let port = self.enabled.device.id();
+        let _call = self.enabled.lock();
         // SAFETY: both integers are ours to write; the port is valid.
-        let code = unsafe {
-            dpdk_sys::dpdk_timesync_read_rx(self.device.id(), register.into(), &mut seconds, &mut nanoseconds)
-        };
+        let code =
+            unsafe { dpdk_sys::dpdk_timesync_read_rx(port, register.into(), &mut seconds, &mut nanoseconds) };
         (code == 0).then(|| in_ns(seconds, nanoseconds))
     }
 
     /// The departure time of the packet that asked for it last, if it has left: poll it after sending.
     pub fn read_tx_ns(&mut self) -> Option<i64> {
-        let (mut seconds, mut nanoseconds) = (0, 0);
-        // SAFETY: both integers are ours to write; the port is valid.
-        let code =
-            unsafe { dpdk_sys::dpdk_timesync_read_tx(self.device.id(), &mut seconds, &mut nanoseconds) };
-        (code == 0).then(|| in_ns(seconds, nanoseconds))
+        let _call = self.enabled.lock();
+        read_tx_ns(self.enabled.device.id())
     }
 }
 
-impl Drop for Timesync {
+/// The caller holds the port's clock and its lock.
+fn read_tx_ns(port: u16) -> Option<i64> {
+    let (mut seconds, mut nanoseconds) = (0, 0);
+    // SAFETY: both integers are ours to write; the port is valid while its clock is held.
+    let code = unsafe { dpdk_sys::dpdk_timesync_read_tx(port, &mut seconds, &mut nanoseconds) };
+    (code == 0).then(|| in_ns(seconds, nanoseconds))
+}
+
+impl Drop for Enabled {
     fn drop(&mut self) {
         let _control = self.device.eal().control();
         // SAFETY: the port is valid and its clock was enabled by this handle.

@@ -34,6 +34,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_timesync_enable",
     "rte_eth_timesync_disable",
     "rte_eth_timesync_adjust_time",
+    "rte_eth_read_clock",
     "rte_eth_add_rx_callback",
     "rte_eth_remove_rx_callback",
 ];

@@ -91,6 +91,7 @@ fn null_device(eal: &Eal, pool: &MbufPool, field: TimestampField) {
     let mut port = null_port(eal, 0).expect("the null driver is installed");
     let mut queues = port.start(&PortConfig::default(), pool).expect("it starts");
     assert!(port.timesync().expect("an answer").is_none(), "no virtual device has a clock");
+    assert!(port.tick_clock().expect("an answer").is_none(), "of either kind");
     assert_eq!(port.capabilities().expect("capabilities").driver, "net_null");
     let mut burst = Burst::new();
     queues.rx[0].stamp_with(field, StampEvery::Burst, Box::new(TscClock)).expect("any port takes a callback");

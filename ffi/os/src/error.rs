@@ -29,6 +29,14 @@ pub enum OsError {
         /// The name.
         name: String,
     },
+    /// A PTP clock that cannot be opened or read.
+    #[error("the PTP clock {}: {source}; name a /dev/ptpN that this user may read (`ls -l /dev/ptp*`)", path.display())]
+    PtpClock {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A system call failed.
     #[error("{call} failed: {source}")]
     Call {

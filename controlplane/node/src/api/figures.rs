@@ -67,6 +67,7 @@ impl<S: Storage> NodeHandle<S> {
             "order_control" => self.stage_counter("order", "seen_dropped"),
             "verify_spread" => self.stage_counter("verify", "dropped_spread"),
             "spread_tx_relay" => self.stage_counter("spread", "dropped_relay"),
+            "tx_control" => self.stage_counter("tx", "departures_unread"),
             _ => return None,
         })
     }
@@ -103,7 +104,17 @@ impl<S: Storage> NodeHandle<S> {
 /// Whether a counter says that something was dropped or refused; the others say what went on.
 fn is_drop(stage: &str, label: &str) -> bool {
     let went_on: &[&str] = match stage {
-        "rx" => &["received", "bytes", "hardware_stamped", "passed", "port_system_calls"],
+        "rx" => &[
+            "received",
+            "bytes",
+            "hardware_stamped",
+            "kernel_stamped",
+            "poll_stamped",
+            "stamp_refused",
+            "stamp_bound_ns",
+            "passed",
+            "port_system_calls",
+        ],
         "filter" => &["passed"],
         "decode" => &["passed", "admitted", "established"],
         "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
@@ -130,7 +141,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "linked",
             "worn",
         ],
-        "tx" => &["sent", "bytes", "retained", "port_system_calls"],
+        "tx" => &["sent", "bytes", "retained", "port_system_calls", "events_sent", "departures_stamped"],
         _ => &[],
     };
     !went_on.contains(&label)

@@ -24,8 +24,8 @@ pub(super) fn follow(config: &NodeConfig) -> CliResult {
     let identity = NodeIdentity::load(&config.node.node_key).map_err(|error| fail("node key")(&error))?;
     let members = Membership::new(&chain.genesis, &config.client_entries(), |at| config.mac_of(&at.ip))
         .map_err(|error| fail("peers")(&error))?;
-    let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
-        .map_err(|error| fail("clock")(&error))?;
+    let (clock, _driver) =
+        crate::clock::start_configured(&chain, &config.clock, None).map_err(|error| fail("clock")(&error))?;
     let placement = placement(&config.tuning.profile)?;
     give_up_root(config)?;
     let data_dir = &config.node.data_dir;

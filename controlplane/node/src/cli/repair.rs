@@ -57,7 +57,7 @@ pub fn run(args: &RepairArgs) -> CliResult {
     if args.dry_run {
         return Ok(());
     }
-    let (clock, driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
+    let (clock, driver) = crate::clock::start_configured(&chain, &config.clock, None)
         .map_err(|error| CliError::with("clock", error))?;
     let until = clock.now().now.saturating_add(MARGIN_NS);
     drop(driver);

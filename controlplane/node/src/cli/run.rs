@@ -7,7 +7,8 @@ use super::{CliError, CliResult};
 use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
-use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
+use crate::clock::{PortClock, source_name};
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -15,14 +16,17 @@ use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
 use roko_peers::{Membership, NodeIdentity};
-use roko_pipeline::port::Port;
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
+use roko_pipeline::port::{Port, RxStamps};
 use roko_services::NodeApi;
 use roko_services::http::MetricsConfig;
 use roko_services::rpc::RpcConfig;
 use roko_state::OpenReport;
 use roko_state::file::FileStorage;
+use roko_time::NodeClock;
+use roko_time::phc::{HostRealtime, Phc};
+use roko_time::port_map::PortSettings;
 use roko_wire::genesis::Genesis;
 use seccompiler::BpfProgram;
 use std::net::SocketAddr;
@@ -99,7 +103,10 @@ fn on_udp(config: &NodeConfig) -> CliResult {
     let pool = InProcessPool::new(config.port.frames as usize);
     let port = UdpPort::open(SocketAddr::new(network.ip, network.port), mac, pool, UDP_SLOTS)
         .map_err(|error| CliError::with("the port", error))?;
-    run_node(config, port, &Plain)
+    let port = if config.port.stamps == PortStamps::Poll { port.unstamped() } else { port };
+    let clock = (port.rx_stamps() == RxStamps::Kernel)
+        .then(|| (Box::new(HostRealtime) as Box<dyn Phc>, PortSettings::kernel()));
+    run_node(config, port, clock, &Plain)
 }
 
 #[cfg(not(feature = "dpdk"))]
@@ -113,6 +120,7 @@ fn on_dpdk(_: &NodeConfig, _: &PciOrVirtual) -> CliResult {
 
 #[cfg(feature = "dpdk")]
 fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
+    use crate::clock::{card, stamps};
     use crate::devnet::network::Registered;
     use roko_dpdk::{Eal, EalConfig, PciDevices, PoolConfig, PortConfig, vdev_port};
     use roko_pipeline::port::dpdk::DpdkPort;
@@ -140,8 +148,14 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     }
     .map_err(say)?;
     // Peers know this node by a configured or derived Ethernet address, which need not be the device's own.
-    let mut queues =
-        port.start(&PortConfig { promiscuous: true, ..PortConfig::default() }, &pool).map_err(say)?;
+    let can = port.capabilities().map_err(say)?;
+    let phc = config.port.phc.as_deref();
+    let plan = stamps::plan(config.port.stamps, &can.driver, can.rx_timestamp_field, phc.is_some());
+    let port_config =
+        PortConfig { promiscuous: true, rx_timestamp_field: plan.wants_field(), ..PortConfig::default() };
+    let mut queues = port.start(&port_config, &pool).map_err(say)?;
+    let card =
+        card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
         return Err(CliError(format!("the port {name} has no queues")));
     };
@@ -151,7 +165,11 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
         PciOrVirtual::Virtual(_) => "virtual",
     };
-    run_node(config, DpdkPort::new(rx, tx, pool, kind, None), &Registered::new(Arc::clone(&eal)))?;
+    let mut node_port = DpdkPort::new(rx, tx, pool, kind, card.stamps);
+    if let Some(departures) = card.departures {
+        node_port = node_port.with_departures(Box::new(departures));
+    }
+    run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)))?;
     drop(port);
     Ok(())
 }
@@ -159,6 +177,7 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
 fn run_node<P: Port>(
     config: &NodeConfig,
     port: P,
+    port_clock: Option<PortClock>,
     enter: &impl crate::devnet::network::EnterThread,
 ) -> CliResult
 where
@@ -171,8 +190,10 @@ where
     let bls_key = load_bls(bls_path).map_err(|error| fail("BLS key")(&error))?;
     let members = Membership::new(&chain.genesis, &config.client_entries(), |at| config.mac_of(&at.ip))
         .map_err(|error| fail("peers")(&error))?;
-    let (clock, _driver) = crate::clock::start(&chain, config.clock.untraceable_bound_us)
+    let clock_name = port_clock.as_ref().map(|(clock, _)| clock.name());
+    let (clock, _driver) = crate::clock::start_configured(&chain, &config.clock, port_clock)
         .map_err(|error| fail("clock")(&error))?;
+    let time = time_in_words(&clock, port.rx_stamps(), clock_name);
     let placement = placement(&config.tuning.profile)?;
     let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
     let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
@@ -193,7 +214,7 @@ where
     };
     let Ready { stages, control, handle, open_report, sessions, catchup } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
-    say_hello(config, &open_report, &placement);
+    say_hello(config, &open_report, &placement, &time);
     let stop = Arc::new(AtomicBool::new(false));
     let (runtime, services) = serve(config, &handle, &stop)?;
     if filter.is_some() {
@@ -262,10 +283,18 @@ pub(super) fn give_up_root(config: &NodeConfig) -> CliResult {
     Ok(())
 }
 
+/// Where the node's time and that of its frames come from.
+fn time_in_words(clock: &NodeClock, stamps: RxStamps, port_clock: Option<String>) -> String {
+    let reading = clock.now();
+    let (source, bound_us) = (source_name(reading.source), reading.error_bound_ns as f64 / 1e3);
+    let by = port_clock.map_or(String::new(), |name| format!(", by {name}"));
+    format!("clock: {source}, +-{bound_us:.1} us; receive stamps: {}{by}", stamps.name())
+}
+
 /// What was found on disk and how the node runs.
-fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement) {
+fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement, time: &str) {
     eprintln!(
-        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; clock: host, untraceable; handshakes on {}",
+        "{}: height {} on disk, {} accounts, {}{}; profile {}, idle strategy {}; {time}; handshakes on {}",
         config.node.name,
         found.height,
         found.accounts,

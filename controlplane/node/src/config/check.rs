@@ -1,7 +1,7 @@
 //! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
 
 use super::reader::{ConfigProblem, shown};
-use super::{NodeConfig, NodeKind, PciOrVirtual, PortKind};
+use super::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, TimeSource};
 use crate::accounts::load_bls;
 use roko_peers::{Membership, NodeIdentity};
 use roko_tuning::{BUILTIN, Profile};
@@ -75,6 +75,18 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         }
         _ => {}
     }
+    if let Some(phc) = &port.phc {
+        let why = match (port.kind, port.stamps) {
+            (PortKind::IoUring, _) => {
+                Some("io_uring's datagrams are stamped by the kernel's own clock: take the key out")
+            }
+            (_, PortStamps::Poll) => {
+                Some("port.stamps = \"poll\" uses no clock of a card: take one of the two out")
+            }
+            (PortKind::Dpdk, PortStamps::Auto) => None,
+        };
+        problems.extend(why.map(|why| problem("port.phc", phc.display().to_string(), why)));
+    }
     if port.kind == PortKind::Dpdk && port.frames > port.memory_mb * FRAMES_PER_MB {
         let most = port.memory_mb * FRAMES_PER_MB;
         let why = format!(
@@ -122,6 +134,7 @@ pub(super) fn files(config: &NodeConfig) -> Vec<ConfigProblem> {
         })
     });
     check_data_dir(&node.data_dir, &mut problems);
+    check_clocks(config, &mut problems);
     check_profile(config, &mut problems);
     if let Some(genesis) = genesis {
         if let Err(error) = Membership::new(&genesis, &config.client_entries(), |at| config.mac_of(&at.ip)) {
@@ -160,6 +173,19 @@ fn check_data_dir(path: &Path, problems: &mut Vec<ConfigProblem>) {
     if path.exists() && !path.is_dir() {
         let why = "is a file: name a folder, which is made when it is not there";
         problems.push(problem("node.data_dir", path.display().to_string(), why));
+    }
+}
+
+/// The files of PTP clocks are there. Whether they are clocks is seen when they are opened.
+fn check_clocks(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
+    let source = match &config.clock.source {
+        TimeSource::Host => None,
+        TimeSource::Phc(path) => Some(("clock.source", path, "or set clock.source = \"host\"")),
+    };
+    let port = config.port.phc.as_ref().map(|path| ("port.phc", path, "or take the key out"));
+    for (key, path, or) in source.into_iter().chain(port).filter(|(_, path, _)| !path.exists()) {
+        let why = format!("is not there: name a PTP clock of this host (`ls /dev/ptp*`), {or}");
+        problems.push(problem(key, path.display().to_string(), why));
     }
 }
 
@@ -213,7 +239,19 @@ fn check_validator(
         let why = format!("genesis has {} for validators[{index}]: peers send there, so set that", want.port);
         problems.push(problem("network.port", i64::from(network.port), why));
     }
-    let (bound, most) = (config.clock.untraceable_bound_us, genesis.limits.clock_error_bound_us_max);
+    let most = genesis.limits.clock_error_bound_us_max;
+    if matches!(config.clock.source, TimeSource::Phc(_)) {
+        let bound = config.clock.phc_bound_ns;
+        if u64::from(bound) > u64::from(most) * 1_000 {
+            let why = format!(
+                "is above genesis' clock_error_bound_us_max of {most}: this validator would never propose; \
+                 discipline the clock better and lower the bound"
+            );
+            problems.push(problem("clock.phc_bound_ns", i64::from(bound), why));
+        }
+        return;
+    }
+    let bound = config.clock.untraceable_bound_us;
     if bound > most {
         let why = format!(
             "is above genesis' clock_error_bound_us_max of {most}: this validator would never propose; \

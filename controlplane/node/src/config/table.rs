@@ -2,7 +2,7 @@
 //! unit and its range. Parsing, defaults, checks, the example file and the structs themselves follow from it.
 
 use super::reader::{Key, Presence, Reader, Section};
-use super::value::{NodeKind, PciOrVirtual, PortKind};
+use super::value::{NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, TimeSource};
 use Presence::{Default, Optional, Required, Suggested};
 use core::net::{IpAddr, SocketAddr};
 use roko_wire::genesis::NodeKey;
@@ -95,6 +95,12 @@ sections! {
         memory_mb: u32 = Default("256"), "MiB", range(64, 1 << 20);
         /// Frame buffers of the port, received and unsent together.
         frames: u32 = Default("8192"), "frames", range(1_024, 1 << 20);
+        /// Where receive times come from. "auto" takes the best that the port gives: the card, the kernel, the poll. "poll"
+        /// uses the CPU's counter at the poll. Change it when `roko_receive_stamps_total` counts refused stamps.
+        stamps: PortStamps = Default("\"auto\""), "", None;
+        /// The PTP clock that the card stamps with, when the kernel drives it beside DPDK: mlx5 in real-time mode, whose stamps
+        /// are nanoseconds. Without it an mlx5 stamps in ticks, which are measured.
+        phc: Option<PathBuf> = Optional("\"/dev/ptp2\""), "", None;
     }
 
     /// This node's address. A validator's must be its endpoint in genesis.
@@ -184,10 +190,22 @@ sections! {
         journal_mb: u32 = Default("32"), "MiB", range(8, 1_024);
     }
 
-    /// The host's clock, when no traceable source is there.
+    /// Where the node's time comes from.
     table clock => ClockSection {
-        /// How far the host's clock may be off: you vouch for it. 10 ms suit NTP over the internet.
+        /// "host" follows the host's clock, which leads back to nothing that this node could check. A PTP clock of the kernel's
+        /// ("/dev/ptp0": a time card, or a card that ptp4l disciplines) is followed instead, and held over when it fails.
+        source: TimeSource = Default("\"host\""), "", None;
+        /// How far the host's clock may be off: you vouch for it. 10 ms suit NTP over the internet. For source "host".
         untraceable_bound_us: u32 = Default("10000"), "microseconds", range(1, 60 * MILLION);
+        /// What disciplines the PTP clock: "ptp" or "gnss". Stamps say it, and you vouch for it.
+        phc_reference: PhcReference = Default("\"ptp\""), "", None;
+        /// What the PTP clock counts: "tai", as PTP does, or "utc".
+        phc_timescale: PhcTimescale = Default("\"tai\""), "", None;
+        /// How far the PTP clock may be off its reference: you vouch for it. ptp4l's rms offset times five is a beginning.
+        phc_bound_ns: u32 = Default("1000"), "nanoseconds", range(1, 1_000 * MILLION);
+        /// How fast the error bound grows while the PTP clock cannot be read: what the CPU's crystal wanders. Lower it on a
+        /// host with a better oscillator.
+        holdover_ppb: u32 = Default("5000"), "parts per billion", range(1, MILLION);
     }
 
     /// What the node may do once it has started.

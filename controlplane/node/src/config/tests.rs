@@ -158,6 +158,8 @@ fn keys_that_contradict_each_other_are_reported() {
     assert!(with("[port]", "[port]\nframes = 100000").contains("raise it to 267"));
     let listen = "[metrics]\nlisten = \"127.0.0.1:9944\"\n[network]";
     assert!(with("[network]", listen).contains("give each its own port"));
+    let phc = with("[port]", "[port]\nstamps = \"poll\"\nphc = \"/dev/ptp0\"");
+    assert!(phc.starts_with("port.phc") && phc.contains("take one of the two out"), "{phc}");
     let twice = "[[neighbor]]\nip = \"10.0.0.1\"\nmac = \"02:00:00:00:00:01\"\n".repeat(2);
     assert!(problems(&format!("{LEAST}{twice}")).join("\n").starts_with("neighbor[1].ip"));
 }
@@ -210,6 +212,17 @@ fn files_are_found_beside_the_configuration_and_must_belong_together() {
     assert!(
         refused("[network]", "[clock]\nuntraceable_bound_us = 200000\n[network]").contains("never propose")
     );
+    let clock = |keys: &str| refused("[network]", &format!("[clock]\n{keys}\n[network]"));
+    let missing = clock("source = \"/dev/ptp4095\"");
+    assert!(missing.contains("clock.source") && missing.contains("ls /dev/ptp*"), "{missing}");
+    let above = clock("source = \"/dev/null\"\nphc_bound_ns = 900000000");
+    assert!(above.starts_with("clock.phc_bound_ns") && above.contains("never propose"), "{above}");
+    let wrong = clock("source = \"gps\"\nphc_timescale = \"ut1\"\nphc_reference = \"chrony\"");
+    assert!(
+        ["clock.source", "clock.phc_timescale", "clock.phc_reference"].iter().all(|key| wrong.contains(key)),
+        "{wrong}"
+    );
+    assert!(refused("[port]", "[port]\nphc = \"/dev/ptp4095\"").contains("port.phc"));
     assert!(refused("data_dir = \"data\"", "data_dir = \"bls.key\"").contains("name a folder"));
     let client = format!(
         "[[client]]\nindex = 32768\nip = \"10.0.0.1\"\nport = 1\nnode_key = \"{}\"\n[network]",

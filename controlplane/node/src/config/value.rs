@@ -186,6 +186,71 @@ impl Value for PortKind {
     }
 }
 
+/// A choice of a few words: the type's name, an enum, its words, and what a wrong one is told.
+macro_rules! choice {
+    ($(#[$meta:meta])* $name:ident, $type_name:literal, $wrong:literal, { $($(#[$doc:meta])* $variant:ident = $word:literal),+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant),+ }
+        impl Value for $name {
+            const TYPE: &'static str = $type_name;
+            fn read(value: &toml::Value, _: Option<(u64, u64)>) -> Result<$name, String> {
+                match text(value, $type_name)? {
+                    $($word => Ok($name::$variant),)+
+                    _ => Err($wrong.to_owned()),
+                }
+            }
+        }
+    };
+}
+choice!(
+    /// Where receive times come from.
+    PortStamps, "\"auto\" or \"poll\"", "is no way to stamp: use \"auto\", or \"poll\" for the CPU's counter", {
+        /// The best that the port gives.
+        Auto = "auto",
+        /// The CPU's counter.
+        Poll = "poll"
+    }
+);
+choice!(
+    /// What disciplines a PTP clock.
+    PhcReference, "\"ptp\" or \"gnss\"", "disciplines no PTP clock that this node knows of: use \"ptp\" or \"gnss\"", {
+        /// IEEE 1588.
+        Ptp = "ptp",
+        /// A GNSS receiver.
+        Gnss = "gnss"
+    }
+);
+choice!(
+    /// What a PTP clock counts.
+    PhcTimescale, "\"tai\" or \"utc\"", "is no timescale of a PTP clock: use \"tai\", which PTP counts, or \"utc\"", {
+        /// International Atomic Time.
+        Tai = "tai",
+        /// Coordinated Universal Time.
+        Utc = "utc"
+    }
+);
+
+/// Where the node's time comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// The host's clock.
+    Host,
+    /// A PTP clock of the kernel's.
+    Phc(PathBuf),
+}
+
+impl Value for TimeSource {
+    const TYPE: &'static str = "\"host\" or a PTP clock";
+    fn read(value: &toml::Value, _: Option<(u64, u64)>) -> Result<TimeSource, String> {
+        match text(value, "\"host\"")? {
+            "host" => Ok(TimeSource::Host),
+            path if path.starts_with("/dev/") => Ok(TimeSource::Phc(PathBuf::from(path))),
+            _ => Err("is no source of time: use \"host\", or a PTP clock's file (\"/dev/ptp0\")".to_owned()),
+        }
+    }
+}
+
 /// A DPDK device, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PciOrVirtual {

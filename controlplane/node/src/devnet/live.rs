@@ -64,9 +64,11 @@ impl Live {
         if let Some(worst) = nodes.iter().max_by_key(|node| node.clock_error_bound_ns) {
             writeln!(
                 out,
-                "clock         host, untraceable   error bound {:.1} ms   {:?}",
+                "clock         {}   error bound {:.1} ms   {:?}   receive stamps: {}",
+                worst.detail.time.source,
                 worst.clock_error_bound_ns as f64 / 1e6,
                 worst.clock_state,
+                worst.detail.time.rx_stamps,
             )?;
         }
         let submitted = counts.submitted.load(Ordering::Relaxed);

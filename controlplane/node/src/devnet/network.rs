@@ -102,7 +102,7 @@ pub use dpdk::{Dpdk, Registered};
 mod dpdk {
     use super::{Built, EnterThread, FRAMES_PER_PORT, Membership, Network, PORT_DEPTH, Parts, ThreadGuard};
     use roko_dpdk::{Eal, EalConfig, PoolConfig, PortConfig, ring_link, ring_port};
-    use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
+    use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
     use roko_pipeline::switch::Switch;
     use std::sync::Arc;
 
@@ -153,7 +153,7 @@ mod dpdk {
                 let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
                     return Err(format!("port v{index} has no queues"));
                 };
-                ports.push(DpdkPort::new(rx, tx, pool.clone(), "net_ring", None));
+                ports.push(DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None));
                 far.push((end.rx, end.tx));
                 started.push(port);
             }

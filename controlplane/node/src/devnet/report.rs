@@ -69,6 +69,10 @@ pub struct ClockReport {
     pub source: String,
     /// Its error bound, nanoseconds.
     pub error_bound_ns: u64,
+    /// What receive times the ports give.
+    pub rx_stamps: String,
+    /// The widest error bound of a node's last frame, nanoseconds.
+    pub stamp_bound_ns: u64,
 }
 
 /// What has gone wrong so far, and what it cost.
@@ -197,7 +201,12 @@ pub fn report(network: &impl Watched, run: &Run<'_>) -> Report {
         commit_to_disk_ms: Millis::of(&disk),
         wire_to_mempool_ns: Nanos { p50: wire.quantile_ns(0.5), p99: wire.quantile_ns(0.99) },
         port: network.port_kind(),
-        clock: ClockReport { source: "host, untraceable".into(), error_bound_ns: bound },
+        clock: ClockReport {
+            source: nodes.first().map(|node| node.detail.time.source.clone()).unwrap_or_default(),
+            error_bound_ns: bound,
+            rx_stamps: nodes.first().map(|node| node.detail.time.rx_stamps.clone()).unwrap_or_default(),
+            stamp_bound_ns: nodes.iter().map(|node| node.detail.time.stamp_bound_ns).max().unwrap_or(0),
+        },
         rss_mb: network.rss_mb(),
         dropped: dropped(&nodes),
         problems: nodes.iter().filter_map(|node| Some((node.name.clone(), node.problem.clone()?))).collect(),

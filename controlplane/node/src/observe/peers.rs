@@ -210,7 +210,7 @@ mod tests {
     fn the_smallest_age_is_kept_and_forgotten_in_time() {
         let table = PeerTable::default();
         let stamped = |time, received| {
-            let (ingress, source) = (ValidatorIndex(2), ClockSource::System);
+            let (ingress, source) = (ValidatorIndex(2), ClockSource::System.into());
             table.stamped(&Stamp { time, bound_ns: 77, source, ingress }, received);
         };
         let age = |now| table.read(4, Some(ValidatorIndex(0)), at(now))[1].stamp_age_ns_min;

@@ -111,7 +111,7 @@ pub fn replay(plan: &ReplayPlan<'_>, capture: impl Read) -> Result<ReplayReport,
     config.peers_max = peers + sessions.len();
     let unlimited = RateLimit { frames_per_second: u32::MAX, burst_frames: u32::MAX };
     (config.filter.stranger, config.filter.known) = (unlimited, unlimited);
-    // One tick is one nanosecond since 1970, for the stages' clock and for the port's own.
+    // One tick is one nanosecond since 1970, as in the capture.
     let (_writer, clock) = roko_ring::seqlock::page(ClockMap {
         tsc_base: 0,
         base: NanoMoment(0),
@@ -122,7 +122,6 @@ pub fn replay(plan: &ReplayPlan<'_>, capture: impl Read) -> Result<ReplayReport,
         source: ClockSource::System,
         state: ClockState::Converged,
     });
-    config.port_clock = Some(clock.clone());
     let plane = assemble(port, config, Box::new(sessions), clock).map_err(StartError::from)?;
     let mut run = Run::new(plan, index, state, plane.stages, plane.control);
     run.play()?;

@@ -146,7 +146,7 @@ mod tests {
         Stamp {
             time: NanoMoment(time),
             bound_ns: 10,
-            source: ClockSource::System,
+            source: ClockSource::System.into(),
             ingress: ValidatorIndex(0),
         }
     }

@@ -82,6 +82,7 @@ impl Page {
             writeln!(out, "{error}")?;
         }
         for (address, seen) in processes {
+            times(out, seen)?;
             load::threads(out, *address, seen)?;
             load::rings(out, seen, self.whole)?;
         }
@@ -142,6 +143,25 @@ fn nodes(out: &mut String, processes: &[(SocketAddr, Vec<Seen<'_>>)]) -> std::fm
         }
     }
     Ok(())
+}
+
+/// Where the times of a process' nodes come from: one line, as they share a clock and are of one kind.
+fn times(out: &mut String, seen: &[Seen<'_>]) -> std::fmt::Result {
+    let all = || seen.iter().map(|seen| &seen.node.detail.time);
+    let Some(first) = all().next().filter(|time| !time.source.is_empty()) else { return Ok(()) };
+    write!(out, "time: {}; receive stamps: {}", first.source, first.rx_stamps)?;
+    let bound_ns = all().map(|time| time.stamp_bound_ns).max().unwrap_or(0);
+    if bound_ns > 0 {
+        write!(out, ", +-{:.3} ms", bound_ns as f64 / 1e6)?;
+    }
+    if let Some(port) = &first.port_clock {
+        write!(out, "; the port's clock {:?}, {} ns off its map", port.state, port.offset_ns)?;
+    }
+    let refused: u64 = all().map(|time| time.stamps_refused).sum();
+    if refused > 0 {
+        write!(out, "; {refused} stamps refused")?;
+    }
+    writeln!(out)
 }
 
 /// How far a node that is behind has come.

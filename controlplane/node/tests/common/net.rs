@@ -13,7 +13,7 @@ use roko_pipeline::poll::Stage;
 use roko_pipeline::port::inprocess::{
     InProcessBuf, InProcessPool, InProcessPort, InProcessRx, InProcessTx, pair,
 };
-use roko_pipeline::port::{Burst, FrameBuf, Port, TimestampKind, TxPort};
+use roko_pipeline::port::{Burst, FrameBuf, Port, RxStamps, TxPort};
 use roko_pipeline::session::{AeadKeys, Opener};
 use roko_pipeline::switch::Switch;
 use roko_state::storage::Storage;
@@ -120,8 +120,8 @@ impl Port for TapPort {
     fn kind(&self) -> &'static str {
         self.port.kind()
     }
-    fn timestamps(&self) -> TimestampKind {
-        self.port.timestamps()
+    fn rx_stamps(&self) -> RxStamps {
+        self.port.rx_stamps()
     }
     fn split(self) -> (InProcessRx, TapTx, InProcessPool) {
         let (rx, tx, pool) = self.port.split();

@@ -180,6 +180,36 @@ fn clock(page: &mut Page<'_>) {
     page.gauge("roko_sync_accuracy_seconds", "Error bound of the clock.", |node| {
         node.sync_accuracy_ns.map(|bound_ns| bound_ns as f64 / NANOS_PER_SECOND)
     });
+    page.metric(
+        "roko_receive_stamps_total",
+        "counter",
+        "Received frames by what stamped them; refused counts stamps of the port that were not used.",
+        |node, samples| {
+            for (by, count) in &node.receive_stamps {
+                samples.integer(&[("by", by)], *count);
+            }
+        },
+    );
+    page.gauge(
+        "roko_receive_stamp_bound_seconds",
+        "Error bound of the last received frame's time.",
+        |node| node.receive_stamp_bound_ns.map(|bound_ns| bound_ns as f64 / NANOS_PER_SECOND),
+    );
+    page.gauge(
+        "roko_port_clock_offset_seconds",
+        "Offset of the port's clock from its map to the CPU's counter.",
+        |node| node.port_clock_offset_ns.map(|offset_ns| offset_ns as f64 / NANOS_PER_SECOND),
+    );
+    page.metric(
+        "roko_clock_faults_total",
+        "counter",
+        "Steps of clocks, and readings that failed, by clock.",
+        |node, samples| {
+            for (clock, kind, count) in &node.clock_faults {
+                samples.integer(&[("clock", clock), ("kind", kind)], *count);
+            }
+        },
+    );
     page.counter("roko_attestations_total", "Times that this node attested.", |node| node.attestations);
 }
 

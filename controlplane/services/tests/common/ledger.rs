@@ -156,7 +156,9 @@ impl Inner {
         let terms = parsed.terms();
         let id = tx::tx_id(raw);
         let ClockReading { now, error_bound_ns, source, .. } = self.clock;
-        let stamp = Stamp { time: now, bound_ns: error_bound_ns, source, ingress: ValidatorIndex(0) };
+        let stamp_source = source.into();
+        let stamp =
+            Stamp { time: now, bound_ns: error_bound_ns, source: stamp_source, ingress: ValidatorIndex(0) };
         let rules = TxRules { chain_id: CHAIN, window_ns_max: WINDOW_NS_MAX, gas_max: BLOCK_GAS };
         rules.check(&terms, &stamp)?;
         if terms.max_fee < BASE_FEE {
@@ -174,7 +176,8 @@ impl Inner {
         if self.inbox.len() >= INBOX_CAPACITY {
             return Err(SubmitError::NodeBusy);
         }
-        let stamp = StampInfo { time: now, error_bound_ns, source, ingress: ValidatorIndex(0) };
+        let stamped_by = roko_wire::port_clock::StampedBy::Poll;
+        let stamp = StampInfo { time: now, error_bound_ns, source, stamped_by, ingress: ValidatorIndex(0) };
         let info = TransactionInfo {
             id,
             status: Status::Pending,

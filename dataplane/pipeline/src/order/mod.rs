@@ -25,6 +25,7 @@ use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::limits::{TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::merkle::Tree;
+use roko_wire::port_clock::StampedBy;
 use roko_wire::stamp::SignedRoot;
 use roko_wire::tx::tie_break;
 use roko_wire::{ChainId, Hash32, NanoMoment, TxId, ValidatorIndex};
@@ -178,7 +179,7 @@ impl<B: FrameBuf> Order<B> {
     }
 
     fn now(&self, tsc: u64) -> Received {
-        Received::from_map(&self.clock.read(), tsc, false)
+        Received::from_map(&self.clock.read(), tsc, StampedBy::Poll)
     }
 
     fn insert(&mut self, frame: &StampedFrame<B>, now: NanoMoment) {

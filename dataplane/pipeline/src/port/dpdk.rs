@@ -3,8 +3,9 @@
 //! An mbuf is the frame's memory as it is: one pointer, moved from the driver through all stages and back. Whoever polls
 //! holds an `roko_dpdk::ThreadGuard`, so that the pool's per-thread cache works.
 
-use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
-use roko_dpdk::{Mbuf, MbufPool, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue};
+use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
+use roko_dpdk::{Mbuf, MbufPool, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue, TxTimestamps};
+use roko_wire::port_clock::{PortTime, PortUnit};
 
 // A burst of this crate is DPDK's burst: one type, so no frame is moved between two kinds of array.
 const _: () = assert!(super::BURST == roko_dpdk::BURST_PACKETS);
@@ -31,10 +32,54 @@ impl FramePool for MbufPool {
     }
 }
 
+/// What a port's device stamps, and where the times are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DpdkStamps {
+    /// The card (or a receive callback, `RxQueue::stamp_with`) writes each frame's time into this field, in this unit.
+    EveryFrame(TimestampField, PortUnit),
+    /// The kernel's packet socket does, by `CLOCK_REALTIME`.
+    Kernel(TimestampField),
+    /// The card keeps the times of PTP's event frames in registers.
+    PtpFrames,
+    /// Nothing stamps.
+    None,
+}
+
+impl DpdkStamps {
+    fn field(&self) -> Option<(TimestampField, PortUnit)> {
+        match *self {
+            DpdkStamps::EveryFrame(field, unit) => Some((field, unit)),
+            DpdkStamps::Kernel(field) => Some((field, PortUnit::Nanoseconds)),
+            DpdkStamps::PtpFrames | DpdkStamps::None => None,
+        }
+    }
+}
+
+/// What stamps departures: the card's registers, or a clock of a test.
+pub trait Departures: Send + 'static {
+    /// Marks a frame whose departure is to be stamped, before it is sent.
+    fn mark(&mut self, frame: &mut Mbuf);
+    /// The frame was given to the driver.
+    fn sent(&mut self);
+    /// The departure's stamp, once.
+    fn take(&mut self) -> Option<PortTime>;
+}
+
+impl Departures for TxTimestamps {
+    fn mark(&mut self, frame: &mut Mbuf) {
+        frame.request_tx_register_timestamp();
+    }
+    fn sent(&mut self) {}
+    fn take(&mut self) -> Option<PortTime> {
+        let nanoseconds = self.read_ns()?;
+        u64::try_from(nanoseconds).ok().map(PortTime::Nanoseconds)
+    }
+}
+
 /// A receive queue and where its frames carry their time.
 pub struct DpdkRx {
     queue: RxQueue,
-    timestamp: Option<TimestampField>,
+    field: Option<(TimestampField, PortUnit)>,
 }
 
 impl RxPort for DpdkRx {
@@ -42,55 +87,90 @@ impl RxPort for DpdkRx {
     fn rx_burst(&mut self, out: &mut Burst<Mbuf>) -> usize {
         self.queue.rx_burst(out)
     }
-    fn hardware_time(&self, frame: &Mbuf) -> Option<u64> {
-        self.timestamp.as_ref()?.get(frame)
+    fn stamp(&self, frame: &Mbuf) -> Option<PortTime> {
+        let (field, unit) = self.field.as_ref()?;
+        field.get(frame).map(|count| PortTime::new(*unit, count))
     }
 }
 
-impl TxPort for TxQueue {
+/// A send queue and what stamps departures from it.
+pub struct DpdkTx {
+    queue: TxQueue,
+    departures: Option<Box<dyn Departures>>,
+}
+
+impl TxPort for DpdkTx {
     type Buf = Mbuf;
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
-        TxQueue::tx_burst(self, burst)
+        self.queue.tx_burst(burst)
+    }
+    fn stamps_departures(&self) -> bool {
+        self.departures.is_some()
+    }
+    fn tx_event(&mut self, mut frame: Mbuf) -> Result<(), Mbuf> {
+        if let Some(departures) = &mut self.departures {
+            departures.mark(&mut frame);
+        }
+        let mut burst = Burst::new();
+        burst.push(frame);
+        self.queue.tx_burst(&mut burst);
+        match burst.pop() {
+            Some(refused) => Err(refused),
+            None => {
+                if let Some(departures) = &mut self.departures {
+                    departures.sent();
+                }
+                Ok(())
+            }
+        }
+    }
+    fn departure(&mut self) -> Option<PortTime> {
+        self.departures.as_mut()?.take()
     }
 }
 
 /// A pair of queues of a started DPDK port.
 pub struct DpdkPort {
     rx: RxQueue,
-    tx: TxQueue,
+    tx: DpdkTx,
     pool: MbufPool,
     kind: &'static str,
-    timestamp: Option<TimestampField>,
+    stamps: DpdkStamps,
 }
 
 impl DpdkPort {
-    /// The port over one receive and one send queue; `kind` is the driver's name. `timestamp` says where the NIC (or a
-    /// receive callback, `RxQueue::stamp_with`) leaves each frame's time; without it times are the poll's.
+    /// The port over one receive and one send queue; `kind` is the driver's name.
     #[must_use]
-    pub fn new(
-        rx: RxQueue,
-        tx: TxQueue,
-        pool: MbufPool,
-        kind: &'static str,
-        timestamp: Option<TimestampField>,
-    ) -> DpdkPort {
-        DpdkPort { rx, tx, pool, kind, timestamp }
+    pub fn new(rx: RxQueue, tx: TxQueue, pool: MbufPool, kind: &'static str, stamps: DpdkStamps) -> DpdkPort {
+        DpdkPort { rx, tx: DpdkTx { queue: tx, departures: None }, pool, kind, stamps }
+    }
+
+    /// The same, with departures of event frames stamped.
+    #[must_use]
+    pub fn with_departures(mut self, departures: Box<dyn Departures>) -> DpdkPort {
+        self.tx.departures = Some(departures);
+        self
     }
 }
 
 impl Port for DpdkPort {
     type Buf = Mbuf;
     type Rx = DpdkRx;
-    type Tx = TxQueue;
+    type Tx = DpdkTx;
     type Pool = MbufPool;
     fn kind(&self) -> &'static str {
         self.kind
     }
-    fn timestamps(&self) -> TimestampKind {
-        if self.timestamp.is_some() { TimestampKind::Hardware } else { TimestampKind::Software }
+    fn rx_stamps(&self) -> RxStamps {
+        match self.stamps {
+            DpdkStamps::EveryFrame(_, unit) => RxStamps::EveryFrame(unit),
+            DpdkStamps::Kernel(_) => RxStamps::Kernel,
+            DpdkStamps::PtpFrames => RxStamps::PtpFrames,
+            DpdkStamps::None => RxStamps::Poll,
+        }
     }
-    fn split(self) -> (DpdkRx, TxQueue, MbufPool) {
-        (DpdkRx { queue: self.rx, timestamp: self.timestamp }, self.tx, self.pool)
+    fn split(self) -> (DpdkRx, DpdkTx, MbufPool) {
+        (DpdkRx { queue: self.rx, field: self.stamps.field() }, self.tx, self.pool)
     }
 }
 
@@ -99,7 +179,7 @@ impl RxPort for RingRx {
     fn rx_burst(&mut self, out: &mut Burst<Mbuf>) -> usize {
         RingRx::rx_burst(self, out)
     }
-    fn hardware_time(&self, _frame: &Mbuf) -> Option<u64> {
+    fn stamp(&self, _frame: &Mbuf) -> Option<PortTime> {
         None
     }
 }
@@ -134,8 +214,8 @@ impl Port for DpdkLink {
     fn kind(&self) -> &'static str {
         "rte_ring"
     }
-    fn timestamps(&self) -> TimestampKind {
-        TimestampKind::Software
+    fn rx_stamps(&self) -> RxStamps {
+        RxStamps::Poll
     }
     fn split(self) -> (RingRx, RingTx, MbufPool) {
         (self.end.rx, self.end.tx, self.pool)

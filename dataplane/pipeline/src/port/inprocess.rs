@@ -3,9 +3,10 @@
 //! A frame moves by its pointer, never by copy. Its memory goes back to the pool it came from when it is dropped, on
 //! whichever thread that happens.
 
-use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
 use crossbeam::queue::ArrayQueue;
 use roko_ring::spsc::{Consumer, Producer, ring};
+use roko_wire::port_clock::PortTime;
 use std::sync::Arc;
 
 /// Bytes of a frame's memory: the largest Ethernet frame, rounded up to a power of two.
@@ -95,6 +96,45 @@ impl FramePool for InProcessPool {
     }
 }
 
+/// A frame of an [`InProcessPool`] that may have come with a time.
+pub struct StampedBuf {
+    buf: InProcessBuf,
+    /// Nanoseconds since 1970; `None` for the node's own frames.
+    pub(super) time_ns: Option<u64>,
+}
+
+impl StampedBuf {
+    pub(super) const fn new(buf: InProcessBuf, time_ns: Option<u64>) -> StampedBuf {
+        StampedBuf { buf, time_ns }
+    }
+}
+
+impl FrameBuf for StampedBuf {
+    fn data(&self) -> &[u8] {
+        self.buf.data()
+    }
+    fn data_mut(&mut self) -> &mut [u8] {
+        self.buf.data_mut()
+    }
+    fn set_len(&mut self, bytes: usize) {
+        self.buf.set_len(bytes);
+    }
+    fn capacity(&self) -> usize {
+        self.buf.capacity()
+    }
+}
+
+/// A pool of [`StampedBuf`]s.
+#[derive(Clone)]
+pub struct StampedPool(pub(super) InProcessPool);
+
+impl FramePool for StampedPool {
+    type Buf = StampedBuf;
+    fn alloc(&self) -> Option<StampedBuf> {
+        Some(StampedBuf::new(self.0.alloc()?, None))
+    }
+}
+
 /// The receiving half.
 pub struct InProcessRx {
     from: Consumer<InProcessBuf>,
@@ -110,7 +150,7 @@ impl RxPort for InProcessRx {
     fn rx_burst(&mut self, out: &mut Burst<InProcessBuf>) -> usize {
         self.from.pop_burst(out)
     }
-    fn hardware_time(&self, _frame: &InProcessBuf) -> Option<u64> {
+    fn stamp(&self, _frame: &InProcessBuf) -> Option<PortTime> {
         None
     }
 }
@@ -153,8 +193,8 @@ impl Port for InProcessPort {
     fn kind(&self) -> &'static str {
         "in-process"
     }
-    fn timestamps(&self) -> TimestampKind {
-        TimestampKind::Software
+    fn rx_stamps(&self) -> RxStamps {
+        RxStamps::Poll
     }
     fn split(self) -> (InProcessRx, InProcessTx, InProcessPool) {
         (self.rx, self.tx, self.pool)

@@ -2,7 +2,7 @@
 //!
 //! For load clients and tests: writing to a file may make system calls, so it is not for a validator's poll threads.
 
-use super::{Burst, FrameBuf, Port, TimestampKind, TxPort};
+use super::{Burst, FrameBuf, Port, RxStamps, TxPort};
 use crate::pcap::PcapWriter;
 use std::io::Write;
 
@@ -59,8 +59,8 @@ impl<P: Port, W: Write + Send + 'static> Port for Recorded<P, W> {
     fn kind(&self) -> &'static str {
         self.port.kind()
     }
-    fn timestamps(&self) -> TimestampKind {
-        self.port.timestamps()
+    fn rx_stamps(&self) -> RxStamps {
+        self.port.rx_stamps()
     }
     fn split(self) -> (P::Rx, RecordedTx<P::Tx, W>, P::Pool) {
         let (rx, tx, pool) = self.port.split();

@@ -4,46 +4,14 @@
 //! What is sent goes nowhere and is counted. Nothing here depends on the machine: a capture gives the same frames with
 //! the same times, poll for poll.
 
-use super::inprocess::{InProcessBuf, InProcessPool};
-use super::{Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use super::inprocess::{InProcessPool, StampedBuf, StampedPool};
+use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
 use crate::pcap::{PcapError, PcapReader, Record};
 use core::sync::atomic::{AtomicU64, Ordering};
+use roko_wire::port_clock::PortTime;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::Arc;
-
-/// A frame of a capture, or one of the node's own.
-pub struct ReplayBuf {
-    buf: InProcessBuf,
-    /// When it was captured, nanoseconds since 1970; 0 for the node's own.
-    time_ns: u64,
-}
-
-impl FrameBuf for ReplayBuf {
-    fn data(&self) -> &[u8] {
-        self.buf.data()
-    }
-    fn data_mut(&mut self) -> &mut [u8] {
-        self.buf.data_mut()
-    }
-    fn set_len(&mut self, bytes: usize) {
-        self.buf.set_len(bytes);
-    }
-    fn capacity(&self) -> usize {
-        self.buf.capacity()
-    }
-}
-
-/// The pool.
-#[derive(Clone)]
-pub struct ReplayPool(InProcessPool);
-
-impl FramePool for ReplayPool {
-    type Buf = ReplayBuf;
-    fn alloc(&self) -> Option<ReplayBuf> {
-        Some(ReplayBuf { buf: self.0.alloc()?, time_ns: 0 })
-    }
-}
 
 /// What has become of a capture's frames; shared, so that it is read while the pipeline holds the port.
 #[derive(Debug, Default)]
@@ -90,7 +58,7 @@ impl ReplayState {
 /// The receiving half.
 pub struct ReplayRx {
     records: VecDeque<Record>,
-    pool: ReplayPool,
+    pool: StampedPool,
     state: Arc<ReplayState>,
 }
 
@@ -103,7 +71,7 @@ pub struct ReplayTx {
 pub struct ReplayPort {
     rx: ReplayRx,
     tx: ReplayTx,
-    pool: ReplayPool,
+    pool: StampedPool,
 }
 
 impl ReplayPort {
@@ -124,7 +92,7 @@ impl ReplayPort {
             }
         }
         records.sort_by_key(|record| record.time_ns);
-        let pool = ReplayPool(pool);
+        let pool = StampedPool(pool);
         let rx = ReplayRx { records: records.into(), pool: pool.clone(), state: Arc::clone(&state) };
         rx.note_next();
         Ok((ReplayPort { rx, tx: ReplayTx { state: Arc::clone(&state) }, pool }, state))
@@ -139,8 +107,8 @@ impl ReplayRx {
 }
 
 impl RxPort for ReplayRx {
-    type Buf = ReplayBuf;
-    fn rx_burst(&mut self, out: &mut Burst<ReplayBuf>) -> usize {
+    type Buf = StampedBuf;
+    fn rx_burst(&mut self, out: &mut Burst<StampedBuf>) -> usize {
         let (now, held) = (self.state.now_ns.load(Ordering::Relaxed), out.len());
         while !out.is_full() && self.records.front().is_some_and(|record| record.time_ns <= now) {
             // Without a free frame the record waits for the next poll: a replay loses nothing.
@@ -148,7 +116,7 @@ impl RxPort for ReplayRx {
             let Some(record) = self.records.pop_front() else { break };
             buf.set_len(record.frame.len());
             buf.data_mut().copy_from_slice(&record.frame);
-            buf.time_ns = record.time_ns;
+            buf.time_ns = Some(record.time_ns);
             out.push(buf);
         }
         let count = out.len() - held;
@@ -158,14 +126,14 @@ impl RxPort for ReplayRx {
         }
         count
     }
-    fn hardware_time(&self, frame: &ReplayBuf) -> Option<u64> {
-        Some(frame.time_ns)
+    fn stamp(&self, frame: &StampedBuf) -> Option<PortTime> {
+        frame.time_ns.map(PortTime::Nanoseconds)
     }
 }
 
 impl TxPort for ReplayTx {
-    type Buf = ReplayBuf;
-    fn tx_burst(&mut self, burst: &mut Burst<ReplayBuf>) -> usize {
+    type Buf = StampedBuf;
+    fn tx_burst(&mut self, burst: &mut Burst<StampedBuf>) -> usize {
         let count = burst.len();
         burst.clear();
         self.state.sent.fetch_add(count as u64, Ordering::Relaxed);
@@ -174,17 +142,17 @@ impl TxPort for ReplayTx {
 }
 
 impl Port for ReplayPort {
-    type Buf = ReplayBuf;
+    type Buf = StampedBuf;
     type Rx = ReplayRx;
     type Tx = ReplayTx;
-    type Pool = ReplayPool;
+    type Pool = StampedPool;
     fn kind(&self) -> &'static str {
         "replay"
     }
-    fn timestamps(&self) -> TimestampKind {
-        TimestampKind::Hardware
+    fn rx_stamps(&self) -> RxStamps {
+        RxStamps::Capture
     }
-    fn split(self) -> (ReplayRx, ReplayTx, ReplayPool) {
+    fn split(self) -> (ReplayRx, ReplayTx, StampedPool) {
         (self.rx, self.tx, self.pool)
     }
 }

@@ -6,14 +6,17 @@
 //! stripped of its headers; the kernel writes its own and resolves the destination's Ethernet address. A frame whose source
 //! is not the socket's address cannot be sent that way and is dropped and counted.
 //!
+//! The kernel stamps each datagram when its driver hands it over (`SO_TIMESTAMPNS`), by `CLOCK_REALTIME`.
+//!
 //! Polling makes a system call only when the kernel has something; each is counted.
 
-use super::inprocess::{InProcessBuf, InProcessPool};
-use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, TimestampKind, TxPort};
+use super::inprocess::{InProcessPool, StampedBuf, StampedPool};
+use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, RxStamps, TxPort};
 use core::net::SocketAddr;
 use roko_os::OsError;
 use roko_os::udp_ring::{UdpReceiver, UdpRingStats, UdpSender};
 use roko_wire::net::{Addresses, Mac, fill_udp6_checksum, headers_bytes, parse_udp, write_headers};
+use roko_wire::port_clock::PortTime;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
@@ -39,6 +42,8 @@ pub struct UdpRx {
     pool: InProcessPool,
     own: SocketAddr,
     own_mac: Mac,
+    /// The kernel's times are used.
+    is_stamped: bool,
     no_frame: u64,
 }
 
@@ -73,8 +78,16 @@ impl UdpPort {
         let own = socket.local_addr().map_err(bound)?;
         let receiver = UdpReceiver::new(Arc::clone(&socket), slots)?;
         let sender = UdpSender::new(socket, slots)?;
-        let rx = UdpRx { receiver, pool: pool.clone(), own, own_mac, no_frame: 0 };
+        let is_stamped = receiver.is_stamped();
+        let rx = UdpRx { receiver, pool: pool.clone(), own, own_mac, is_stamped, no_frame: 0 };
         Ok(UdpPort { rx, tx: UdpTx { sender, own, not_sendable: 0 }, pool })
+    }
+
+    /// The same, whose datagrams the poll stamps.
+    #[must_use]
+    pub fn unstamped(mut self) -> UdpPort {
+        self.rx.is_stamped = false;
+        self
     }
 
     /// The socket's address.
@@ -119,7 +132,12 @@ impl UdpTx {
 }
 
 /// Headers in front of a payload, in a frame of the pool; `None` when there is no frame or it is too small.
-fn framed(pool: &InProcessPool, addresses: &Addresses, payload: &[u8]) -> Option<InProcessBuf> {
+fn framed(
+    pool: &InProcessPool,
+    addresses: &Addresses,
+    payload: &[u8],
+    time_ns: Option<u64>,
+) -> Option<StampedBuf> {
     let start = headers_bytes(&addresses.source_ip);
     let mut buf = pool.alloc()?;
     if start + payload.len() > buf.capacity() {
@@ -129,15 +147,15 @@ fn framed(pool: &InProcessPool, addresses: &Addresses, payload: &[u8]) -> Option
     write_headers(addresses, payload.len(), buf.data_mut())?;
     buf.data_mut()[start..].copy_from_slice(payload);
     fill_udp6_checksum(buf.data_mut());
-    Some(buf)
+    Some(StampedBuf::new(buf, time_ns))
 }
 
 impl RxPort for UdpRx {
-    type Buf = InProcessBuf;
-    fn rx_burst(&mut self, out: &mut Burst<InProcessBuf>) -> usize {
+    type Buf = StampedBuf;
+    fn rx_burst(&mut self, out: &mut Burst<StampedBuf>) -> usize {
         let held = out.len();
-        let UdpRx { receiver, pool, own, own_mac, no_frame } = self;
-        receiver.receive(out.remaining_capacity(), |source, payload| {
+        let UdpRx { receiver, pool, own, own_mac, is_stamped, no_frame } = self;
+        receiver.receive(out.remaining_capacity(), |source, payload, time_ns| {
             let addresses = Addresses {
                 source_mac: Mac::default(),
                 destination_mac: *own_mac,
@@ -146,15 +164,15 @@ impl RxPort for UdpRx {
                 source_port: source.port(),
                 destination_port: own.port(),
             };
-            match framed(pool, &addresses, payload) {
+            match framed(pool, &addresses, payload, time_ns.filter(|_| *is_stamped)) {
                 Some(buf) => out.push(buf),
                 None => *no_frame += 1,
             }
         });
         out.len() - held
     }
-    fn hardware_time(&self, _frame: &InProcessBuf) -> Option<u64> {
-        None
+    fn stamp(&self, frame: &StampedBuf) -> Option<PortTime> {
+        frame.time_ns.map(PortTime::Nanoseconds)
     }
     fn counts(&self) -> PortCounts {
         let stats = self.receiver.stats();
@@ -163,8 +181,8 @@ impl RxPort for UdpRx {
 }
 
 impl TxPort for UdpTx {
-    type Buf = InProcessBuf;
-    fn tx_burst(&mut self, burst: &mut Burst<InProcessBuf>) -> usize {
+    type Buf = StampedBuf;
+    fn tx_burst(&mut self, burst: &mut Burst<StampedBuf>) -> usize {
         let mut sent = 0;
         for buf in burst.iter() {
             let frame = buf.data();
@@ -198,17 +216,17 @@ impl TxPort for UdpTx {
 }
 
 impl Port for UdpPort {
-    type Buf = InProcessBuf;
+    type Buf = StampedBuf;
     type Rx = UdpRx;
     type Tx = UdpTx;
-    type Pool = InProcessPool;
+    type Pool = StampedPool;
     fn kind(&self) -> &'static str {
         "io_uring"
     }
-    fn timestamps(&self) -> TimestampKind {
-        TimestampKind::Software
+    fn rx_stamps(&self) -> RxStamps {
+        if self.rx.is_stamped { RxStamps::Kernel } else { RxStamps::Poll }
     }
-    fn split(self) -> (UdpRx, UdpTx, InProcessPool) {
-        (self.rx, self.tx, self.pool)
+    fn split(self) -> (UdpRx, UdpTx, StampedPool) {
+        (self.rx, self.tx, StampedPool(self.pool))
     }
 }

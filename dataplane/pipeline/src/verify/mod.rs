@@ -29,7 +29,7 @@ use roko_wire::limits::TXS_PER_MESSAGE_MAX;
 use roko_wire::merkle::Tree;
 use roko_wire::message::{Message, MessageKind, SUBMIT_HEADER_BYTES, SUBMIT_TX_BYTES};
 use roko_wire::rules::TxRules;
-use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, Stamp, StampedBatch};
+use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, Stamp, StampSource, StampedBatch};
 use roko_wire::tx::{self, Ed25519Check};
 use roko_wire::{ChainId, TxId, ValidatorIndex};
 use std::sync::Arc;
@@ -389,7 +389,7 @@ pub const fn stamp_of(received: &Received, ingress: ValidatorIndex) -> Stamp {
     Stamp {
         time: received.moment,
         bound_ns: ingress::coarse_bound(received.bound_ns),
-        source: received.source,
+        source: StampSource { clock: received.source, by: received.by },
         ingress,
     }
 }

@@ -4,20 +4,36 @@
 use crate::suite::{FRAME_BYTES_MAX, Kind, conforms};
 use crate::{inside, nowhere};
 use roko_dpdk::{
-    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, ring_link, ring_pair, ring_port, vdev_port,
+    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
+    vdev_port,
 };
 use roko_os::netns::{Device, Namespace};
-use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort};
-use roko_pipeline::port::{BURST, Burst, FrameBuf, Port, RxPort};
+use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
+use roko_pipeline::port::{BURST, Burst, FrameBuf, Port, RxPort, RxStamps, TxPort};
+use roko_wire::port_clock::PortTime;
 
 /// Slots of a packet socket's rings.
 const SLOTS: usize = 512;
 
 fn start(port: &mut roko_dpdk::Port, pool: &MbufPool, kind: &'static str) -> DpdkPort {
-    let config =
-        PortConfig { promiscuous: kind != "net_ring" && kind != "net_null", ..PortConfig::default() };
+    start_stamped(port, pool, kind, None)
+}
+
+/// A port whose frames bear the kernel's time in `field`, if it is given.
+fn start_stamped(
+    port: &mut roko_dpdk::Port,
+    pool: &MbufPool,
+    kind: &'static str,
+    field: Option<TimestampField>,
+) -> DpdkPort {
+    let config = PortConfig {
+        promiscuous: kind != "net_ring" && kind != "net_null",
+        rx_timestamp_field: field.is_some(),
+        ..PortConfig::default()
+    };
     let mut queues = port.start(&config, pool).expect("it starts");
-    DpdkPort::new(queues.rx.remove(0), queues.tx.remove(0), pool.clone(), kind, None)
+    let stamps = field.map_or(DpdkStamps::None, DpdkStamps::Kernel);
+    DpdkPort::new(queues.rx.remove(0), queues.tx.remove(0), pool.clone(), kind, stamps)
 }
 
 #[test]
@@ -76,7 +92,10 @@ fn sockets(eal: &Eal, driver: &str) {
     let made = namespace.within(|| {
         let (mut left, mut right) = (open(0, "left")?, open(1, "right")?);
         let kind = if driver == "net_af_packet" { "net_af_packet" } else { "net_af_xdp" };
-        let ends = (start(&mut left, &left_pool, kind), start(&mut right, &right_pool, kind));
+        // DPDK's packet socket hands the kernel's time on since 23.03.
+        let stamps = driver == "net_af_packet" && right.capabilities()?.rx_timestamp_field;
+        let field = stamps.then(|| TimestampField::register(eal)).transpose()?;
+        let ends = (start(&mut left, &left_pool, kind), start_stamped(&mut right, &right_pool, kind, field));
         Ok::<_, roko_dpdk::Error>((left, right, ends))
     });
     let (left, right, (a, b)) = match made.expect("the namespace is ours") {
@@ -91,7 +110,8 @@ fn sockets(eal: &Eal, driver: &str) {
         holds_at_most: None,
         flood: 8 * SLOTS,
     };
-    let ends = conforms(a, b, kind);
+    let is_stamped = b.rx_stamps() == RxStamps::Kernel;
+    let mut ends = conforms(a, b, kind);
     let (sent, received) = (left.stats().expect("it counts"), right.stats().expect("it counts"));
     let lost = (ends.flooded.0 - ends.flooded.1) as u64;
     assert_eq!(sent.tx_packets, ends.sent.0 as u64, "{driver} counts what it sends");
@@ -101,10 +121,33 @@ fn sockets(eal: &Eal, driver: &str) {
         "{driver} counts what it receives"
     );
     eprintln!("{driver}: {} of {} frames of a flood arrived, {received:?}", ends.flooded.1, ends.flooded.0);
+    if !is_stamped {
+        eprintln!("{driver}: no kernel stamps in this version of DPDK");
+    } else {
+        let (frame, from) = (ends.a.2.alloc().expect("a frame is free"), roko_os::clock::realtime_ns());
+        kernel_stamps((&mut ends.a.1, frame), &mut ends.b.0, from);
+    }
     drop(ends);
     drop((left, right));
     if driver == "net_af_packet" {
         let free = (left_pool.available_count(), right_pool.available_count());
         assert_eq!(free, (left_pool.count(), right_pool.count()), "every mbuf is back");
     }
+}
+
+/// The kernel's stamp of a frame lies between its sending and its receipt.
+fn kernel_stamps<T: TxPort, R: RxPort>((tx, mut frame): (&mut T, T::Buf), rx: &mut R, from: u64) {
+    frame.set_len(64);
+    frame.data_mut().fill(0xff);
+    let (mut burst, mut received) = (Burst::new(), Burst::new());
+    burst.push(frame);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while received.is_empty() && std::time::Instant::now() < until {
+        tx.tx_burst(&mut burst);
+        rx.rx_burst(&mut received);
+    }
+    let stamp = received.first().and_then(|frame| rx.stamp(frame));
+    let Some(PortTime::Nanoseconds(stamp)) = stamp else { panic!("{stamp:?}") };
+    let now = roko_os::clock::realtime_ns();
+    assert!(from <= stamp && stamp <= now, "{stamp} is not in {from} to {now}");
 }

@@ -8,7 +8,9 @@ mod suite;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use roko_pipeline::port::inprocess::{InProcessPool, pair};
 use roko_pipeline::port::udp::UdpPort;
+use roko_pipeline::port::{Port, RxPort, RxStamps};
 use roko_wire::net::{Addresses, Mac};
+use roko_wire::port_clock::PortTime;
 use suite::{Kind, conforms};
 
 /// Addresses that no machine here has.
@@ -58,6 +60,7 @@ fn the_udp_port_over_io_uring_conforms() {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let pools = (InProcessPool::new(1_024), InProcessPool::new(1_024));
         let Some((a, b)) = udp(ip, (&pools.0, &pools.1)) else { continue };
+        assert_eq!(b.rx_stamps(), RxStamps::Kernel);
         let there = Addresses {
             source_ip: ip,
             destination_ip: ip,
@@ -84,7 +87,7 @@ fn the_udp_port_over_io_uring_conforms() {
 
 #[test]
 fn the_udp_port_drops_and_counts_what_is_no_datagram_of_its_own() {
-    use roko_pipeline::port::{Burst, FrameBuf, FramePool, Port, RxPort, TxPort};
+    use roko_pipeline::port::{Burst, FrameBuf, FramePool, TxPort};
     let pools = (InProcessPool::new(64), InProcessPool::new(2));
     let Some((a, b)) = udp(Ipv4Addr::LOCALHOST.into(), (&pools.0, &pools.1)) else { return };
     let own = a.own();
@@ -108,6 +111,7 @@ fn the_udp_port_drops_and_counts_what_is_no_datagram_of_its_own() {
     send(&nowhere(), 0);
     send(&to_b, 1);
     // The pool of the receiver holds two frames; the third datagram finds none.
+    let sent_ns = roko_os::clock::realtime_ns();
     (0..3).for_each(|_| send(&to_b, 0));
     assert_eq!((tx.not_sendable(), tx.stats().datagrams), (3, 3));
     let mut burst = Burst::new();
@@ -116,4 +120,8 @@ fn the_udp_port_drops_and_counts_what_is_no_datagram_of_its_own() {
         rx.rx_burst(&mut burst);
     }
     assert_eq!((burst.len(), rx.no_frame()), (2, 1));
+    for frame in &burst {
+        let Some(PortTime::Nanoseconds(stamp)) = rx.stamp(frame) else { panic!("the kernel stamps") };
+        assert!((sent_ns..=roko_os::clock::realtime_ns()).contains(&stamp), "{stamp} after {sent_ns}");
+    }
 }

@@ -4,8 +4,9 @@ use crate::nowhere;
 use roko_pipeline::pcap::PcapWriter;
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::replay::ReplayPort;
-use roko_pipeline::port::{BURST, Burst, FrameBuf, FramePool, Port, RxPort, TimestampKind, TxPort};
+use roko_pipeline::port::{BURST, Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
 use roko_wire::net::{headers_bytes, write_headers};
+use roko_wire::port_clock::PortTime;
 
 /// A capture of frames of every size, two microseconds apart from `start` on.
 fn capture(start: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
@@ -29,7 +30,7 @@ fn the_replay_port_conforms() {
     // Fewer frames than the capture has: those that are held are waited for.
     let pool = InProcessPool::new(48);
     let (port, state) = ReplayPort::new(file.as_slice(), pool.clone()).expect("a good capture");
-    assert_eq!((port.kind(), port.timestamps()), ("replay", TimestampKind::Hardware));
+    assert_eq!((port.kind(), port.rx_stamps()), ("replay", RxStamps::Capture));
     assert_eq!((state.left_out(), state.next_at()), (1, Some(start)));
     let (mut rx, mut tx, frame_pool) = port.split();
     let mut burst = Burst::new();
@@ -41,7 +42,7 @@ fn the_replay_port_conforms() {
         rx.rx_burst(&mut burst);
         for buf in &burst {
             let at = start + next as u64 * 2_000;
-            assert_eq!(rx.hardware_time(buf), Some(at));
+            assert_eq!(rx.stamp(buf), Some(PortTime::Nanoseconds(at)));
             assert!(at <= now && now < at + 500, "frame {next} at {now}");
             assert!(buf.data() == frames[next], "frame {next} has changed");
             next += 1;

@@ -13,7 +13,7 @@ fn shown(view: &BodyView<'_>) -> Shown {
     view.entries()
         .map(|entry| {
             let stamp = entry.stamp;
-            let (source, ingress) = (stamp.source as u8, stamp.ingress.0);
+            let (source, ingress) = (stamp.source.to_byte(), stamp.ingress.0);
             let (path, wire) = (entry.path.to_vec(), entry.wire.to_vec());
             (
                 entry.moment.0,
@@ -133,6 +133,8 @@ fn ranges_are_held() {
     assert_eq!(changed(|_| {}), Ok(()));
     assert_eq!(changed(|body| body.txs[1].batch = 1), range(1, "batch"));
     assert_eq!(changed(|body| body.txs[1].source = 5), range(1, "clock source"));
+    assert_eq!(changed(|body| body.txs[1].source = 0x24), Ok(()));
+    assert_eq!(changed(|body| body.txs[1].source = 0x30), range(1, "clock source"));
     assert_eq!(
         changed(|body| body.txs[0].path_len = STAMP_DEPTH_MAX as u8 + 1),
         range(0, "length over its limit")

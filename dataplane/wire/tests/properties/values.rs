@@ -7,8 +7,8 @@ use roko_wire::chunk::{Chunk, Propose};
 use roko_wire::frame::{FrameHeader, PriorityClass};
 use roko_wire::ids::{BlockId, ChainId, Epoch, Hash32, Height, ValidatorIndex, View};
 use roko_wire::limits::*;
-use roko_wire::nano::{ClockSource, NanoMoment};
-use roko_wire::stamp::Stamp;
+use roko_wire::nano::NanoMoment;
+use roko_wire::stamp::{Stamp, StampSource};
 use roko_wire::vote::{Ballot, Bitmap, BlsSignature, Certificate, CertificateKind, Vote};
 
 pub(crate) fn hash() -> impl Strategy<Value = Hash32> {
@@ -32,8 +32,9 @@ fn bls_signature() -> impl Strategy<Value = BlsSignature> {
         .prop_map(|(a, b, c)| [a, b, c].concat().try_into().expect("96 bytes"))
 }
 
-pub(crate) fn source() -> impl Strategy<Value = ClockSource> {
-    (0u8..5).prop_map(|byte| ClockSource::from_byte(byte).expect("five sources"))
+pub(crate) fn source() -> impl Strategy<Value = StampSource> {
+    (0u8..5, 0u8..3)
+        .prop_map(|(clock, by)| StampSource::from_byte(by << 4 | clock).expect("five clocks, three ways"))
 }
 
 pub(crate) fn stamp() -> impl Strategy<Value = Stamp> {

@@ -134,7 +134,7 @@ pub(crate) fn ethereum_access_list() -> Vec<u8> {
 
 /// A stamp of the validator with index 2.
 pub(crate) fn stamp() -> Stamp {
-    Stamp { time: MOMENT, bound_ns: 850, source: ClockSource::Ptp, ingress: ValidatorIndex(2) }
+    Stamp { time: MOMENT, bound_ns: 850, source: ClockSource::Ptp.into(), ingress: ValidatorIndex(2) }
 }
 
 /// Times and wire bytes of a batch of two.

@@ -109,6 +109,7 @@ mod tests {
     fn datagrams_of_every_size_arrive_with_their_source_many_times_round_the_buffers() {
         let Some((mut receiver, mut sender, to, from)) = pair(16) else { return };
         let until = Instant::now() + Duration::from_secs(20);
+        let receiver_stamped = receiver.is_stamped();
         for round in 0..200_u32 {
             let sizes = [0, 1, 17, 1_000, 1_472, PAYLOAD_BYTES_MAX];
             for (index, bytes) in sizes.into_iter().enumerate() {
@@ -117,7 +118,10 @@ mod tests {
             sender.flush();
             let mut arrived = 0;
             while arrived < sizes.len() && Instant::now() < until {
-                receiver.receive(4, |source, payload| {
+                receiver.receive(4, |source, payload, time_ns| {
+                    let now = crate::clock::realtime_ns();
+                    let age_ns = now.saturating_sub(time_ns.expect("the kernel stamps"));
+                    assert!(receiver_stamped && age_ns < 20_000_000_000, "{age_ns} ns old");
                     assert_eq!((source, payload.len()), (from, sizes[arrived]));
                     assert!(payload.iter().all(|byte| *byte == (round as usize + arrived) as u8));
                     arrived += 1;
@@ -133,7 +137,7 @@ mod tests {
     #[test]
     fn a_burst_beyond_the_buffers_waits_in_the_socket() {
         let Some((mut receiver, mut sender, to, _)) = pair(8) else { return };
-        assert_eq!(receiver.receive(1, |_, _| {}), 0);
+        assert_eq!(receiver.receive(1, |_, _, _| {}), 0);
         for number in 0..100_u8 {
             while !sender.send(to, &[number; 100]) {
                 sender.flush();
@@ -142,7 +146,7 @@ mod tests {
         sender.flush();
         let (mut next, until) = (0, Instant::now() + Duration::from_secs(20));
         while next < 100 && Instant::now() < until {
-            receiver.receive(32, |_, payload| {
+            receiver.receive(32, |_, payload, _| {
                 assert_eq!(payload, [next; 100]);
                 next += 1;
             });

@@ -18,9 +18,12 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-/// Bytes of one buffer: what `recvmsg` puts in front (16 bytes of lengths and the source's address), and the payload.
+/// Bytes of one buffer: what `recvmsg` puts in front (16 bytes of lengths, the source's address, control data), and the
+/// payload.
 const BUFFER_BYTES: usize = 2_048;
-const _: () = assert!(16 + ADDRESS_BYTES + PAYLOAD_BYTES_MAX < BUFFER_BYTES);
+/// Bytes of control data: one message with a `timespec`, CMSG_SPACE(16).
+const CONTROL_BYTES: usize = 32;
+const _: () = assert!(16 + ADDRESS_BYTES + CONTROL_BYTES + PAYLOAD_BYTES_MAX < BUFFER_BYTES);
 /// The number of the one group of buffers.
 const GROUP: u16 = 0;
 const RECEIVE: u64 = 1;
@@ -47,6 +50,7 @@ pub struct UdpReceiver {
     slots: u16,
     tail: u16,
     armed: bool,
+    is_stamped: bool,
     stats: UdpRingStats,
 }
 
@@ -87,12 +91,16 @@ impl UdpReceiver {
         // SAFETY: all bits zero is a valid msghdr: null pointers and lengths of 0.
         let mut header: Box<libc::msghdr> = Box::new(unsafe { MaybeUninit::zeroed().assume_init() });
         header.msg_namelen = ADDRESS_BYTES as u32;
+        header.msg_controllen = CONTROL_BYTES;
+        // Without it datagrams come without a time, and `is_stamped` says so.
+        let is_stamped = stamp_datagrams(&socket);
         // SAFETY: the mapping is page-aligned, holds `slots` entries and lives until the kernel is done with it (`drop`).
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, slots, GROUP, 0) }
             .map_err(OsError::UringRefused)?;
         let shared = Some(Shared { entries, buffers, header });
         let stats = UdpRingStats::default();
-        let mut receiver = UdpReceiver { ring, shared, socket, slots, tail: 0, armed: false, stats };
+        let mut receiver =
+            UdpReceiver { ring, shared, socket, slots, tail: 0, armed: false, is_stamped, stats };
         (0..slots).for_each(|buffer| receiver.give(buffer));
         receiver.publish();
         Ok(receiver)
@@ -104,8 +112,15 @@ impl UdpReceiver {
         self.stats
     }
 
-    /// Hands over at most `most` datagrams that have arrived: their source and payload. Returns how many.
-    pub fn receive(&mut self, most: usize, mut take: impl FnMut(SocketAddr, &[u8])) -> usize {
+    /// Whether the kernel stamps each datagram.
+    #[must_use]
+    pub fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
+    /// Hands over at most `most` datagrams that have arrived: their source, their payload, and when the kernel's driver handed
+    /// them over, `CLOCK_REALTIME` in nanoseconds. Returns how many.
+    pub fn receive(&mut self, most: usize, mut take: impl FnMut(SocketAddr, &[u8], Option<u64>)) -> usize {
         if !self.armed && !self.arm() {
             return 0;
         }
@@ -124,7 +139,11 @@ impl UdpReceiver {
     }
 
     /// One completion. True when a datagram was handed over.
-    fn complete(&mut self, entry: &cqueue::Entry, take: &mut impl FnMut(SocketAddr, &[u8])) -> bool {
+    fn complete(
+        &mut self,
+        entry: &cqueue::Entry,
+        take: &mut impl FnMut(SocketAddr, &[u8], Option<u64>),
+    ) -> bool {
         if entry.user_data() != RECEIVE {
             return false;
         }
@@ -140,10 +159,11 @@ impl UdpReceiver {
         let datagram = types::RecvMsgOut::parse(filled, &shared.header).ok();
         let datagram = datagram
             .filter(|out| out.payload_data().len() <= PAYLOAD_BYTES_MAX && !out.is_payload_truncated());
-        let parts =
-            datagram.as_ref().and_then(|out| Some((read_address(out.name_data())?, out.payload_data())));
+        let parts = datagram.as_ref().and_then(|out| {
+            Some((read_address(out.name_data())?, out.payload_data(), read_time(out.control_data())))
+        });
         match parts {
-            Some((source, payload)) => take(source, payload),
+            Some((source, payload, time_ns)) => take(source, payload, time_ns),
             None => self.stats.errors += 1,
         }
         let handed = parts.is_some();
@@ -231,11 +251,63 @@ impl UdpReceiver {
     }
 }
 
+/// Asks the kernel for the time of each datagram. False where it refuses.
+fn stamp_datagrams(socket: &UdpSocket) -> bool {
+    let on: libc::c_int = 1;
+    // SAFETY: the option reads one int, which is borrowed for the call; the descriptor is open.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    code == 0
+}
+
+/// The time in control data of one message, `cmsghdr` and `timespec` (cmsg(3), socket(7)), nanoseconds since 1970.
+fn read_time(control: &[u8]) -> Option<u64> {
+    let word =
+        |at: usize| control.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
+    let half =
+        |at: usize| control.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    let kind = (half(8)?, half(12)?);
+    if kind != (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) || word(0)? < 32 {
+        return None;
+    }
+    word(16)?.checked_mul(1_000_000_000)?.checked_add(word(24)?)
+}
+
 impl Drop for UdpReceiver {
     fn drop(&mut self) {
         if self.armed && self.disarm().is_err() {
             // The kernel may still write there: leaking it is what keeps this sound.
             core::mem::forget(self.shared.take());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_from_control_data_of_its_kind_only() {
+        let control = |bytes: u64, kind: i32| {
+            let mut control = Vec::from(bytes.to_ne_bytes());
+            control.extend(libc::SOL_SOCKET.to_ne_bytes());
+            control.extend(kind.to_ne_bytes());
+            control.extend(3_u64.to_ne_bytes());
+            control.extend(7_u64.to_ne_bytes());
+            control
+        };
+        let good = control(32, libc::SCM_TIMESTAMPNS);
+        assert_eq!((good.len(), read_time(&good)), (CONTROL_BYTES, Some(3_000_000_007)));
+        assert!((0..good.len()).all(|bytes| read_time(&good[..bytes]).is_none()));
+        assert_eq!(read_time(&control(31, libc::SCM_TIMESTAMPNS)), None);
+        assert_eq!(read_time(&control(32, libc::SCM_RIGHTS)), None);
+        assert_eq!(size_of::<libc::cmsghdr>() + size_of::<libc::timespec>(), CONTROL_BYTES);
     }
 }

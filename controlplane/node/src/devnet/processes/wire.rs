@@ -7,7 +7,7 @@ use roko_os::netns::{Device, Namespace, NetnsError, remove_stale};
 use roko_peers::Membership;
 use roko_peers::membership::derived_mac;
 use roko_pipeline::client::ClientSessions;
-use roko_pipeline::port::dpdk::DpdkPort;
+use roko_pipeline::port::dpdk::{DpdkPort, DpdkStamps};
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
 use roko_wire::net::Mac;
@@ -197,7 +197,7 @@ impl Wires {
         let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
             return Err("the load client's port has no queues".to_owned());
         };
-        Ok((DpdkPort::new(rx, tx, pool, "net_af_packet", None), Box::new((port, eal))))
+        Ok((DpdkPort::new(rx, tx, pool, "net_af_packet", DpdkStamps::None), Box::new((port, eal))))
     }
 }
 

@@ -2,11 +2,13 @@
 //! it, so every field has a default.
 
 use crate::api::NodeHandle;
+use crate::clock::source_name;
 use crate::observe::peers::PeerStatus;
 use crate::observe::views::ViewStatus;
 use crate::topology::RINGS;
 use roko_state::storage::Storage;
 use roko_wire::NanoMoment;
+use roko_wire::nano::ClockState;
 use serde::{Deserialize, Serialize};
 
 /// Frames and bytes through the port since the start; of a full node all zero, for it has no port.
@@ -51,6 +53,68 @@ pub struct CatchupStatus {
     pub target: u64,
 }
 
+/// Where the node's time and the times of its frames come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TimeStatus {
+    /// The clock's source, in words.
+    pub source: String,
+    /// What receive times the port gives, in words.
+    pub rx_stamps: String,
+    /// Frames by what stamped them: the card, the kernel, the poll.
+    pub hardware_stamped: u64,
+    /// See `hardware_stamped`.
+    pub kernel_stamped: u64,
+    /// See `hardware_stamped`.
+    pub poll_stamped: u64,
+    /// Stamps of the port that were not used.
+    pub stamps_refused: u64,
+    /// Error bound of the last frame's time, nanoseconds; 0 before the first.
+    pub stamp_bound_ns: u64,
+    /// Steps of the source, and how often it could not be read.
+    pub source_steps: u64,
+    /// See `source_steps`.
+    pub source_losses: u64,
+    /// The clock that the port stamps with; `None` when it has none.
+    pub port_clock: Option<PortClockStatus>,
+}
+
+impl TimeStatus {
+    /// Frames by what stamped them, and stamps that were refused; nothing for a node without a port.
+    #[must_use]
+    pub fn by_stamper(&self) -> Vec<(&'static str, u64)> {
+        let all = [
+            ("hardware", self.hardware_stamped),
+            ("kernel", self.kernel_stamped),
+            ("poll", self.poll_stamped),
+            ("refused", self.stamps_refused),
+        ];
+        if all.iter().all(|(_, count)| *count == 0) { Vec::new() } else { all.into() }
+    }
+
+    /// Faults by clock and kind.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let port = self.port_clock.iter();
+        let port = port.flat_map(|at| [("port", "stepped", at.steps), ("port", "unreadable", at.losses)]);
+        let source = [("source", "stepped", self.source_steps), ("source", "unreadable", self.source_losses)];
+        source.into_iter().chain(port).collect()
+    }
+}
+
+/// The clock that a port stamps with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortClockStatus {
+    /// Health of its map to the counter.
+    pub state: ClockState,
+    /// How far its last reading was from the map, nanoseconds.
+    pub offset_ns: i64,
+    /// How often it was stepped.
+    pub steps: u64,
+    /// How often it could not be read.
+    pub losses: u64,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +127,8 @@ pub struct Detail {
     pub clock_ns: u64,
     /// Blocks being fetched; `None` when the node is not behind.
     pub catchup: Option<CatchupStatus>,
+    /// Where times come from.
+    pub time: TimeStatus,
     /// Through the port.
     pub traffic: Traffic,
     /// Every ring, in packet order.
@@ -82,6 +148,7 @@ impl<S: Storage> NodeHandle<S> {
             index: self.own_index.map(|index| index.0),
             clock_ns: u64::try_from(now.0).unwrap_or(u64::MAX),
             catchup: observer.catchup().map(|(height, target)| CatchupStatus { height, target }),
+            time: self.time_status(),
             traffic: Traffic {
                 frames_received: counter("rx", "received"),
                 bytes_received: counter("rx", "bytes"),
@@ -91,6 +158,27 @@ impl<S: Storage> NodeHandle<S> {
             rings: self.rings(),
             peers: observer.peers.read(self.chain.set.len(), self.own_index, now),
             views: observer.recent_views(now),
+        }
+    }
+
+    /// Where times come from, and how the clocks have fared.
+    pub(crate) fn time_status(&self) -> TimeStatus {
+        let (rx, clock) = (|label| self.stage_counter("rx", label), self.clock.status());
+        let port_clock = self.clock.port_page().map(|page| {
+            let (steps, losses) = clock.port_faults();
+            PortClockStatus { state: page.read().state, offset_ns: clock.port_offset_ns(), steps, losses }
+        });
+        TimeStatus {
+            source: source_name(self.clock.map().source).into(),
+            rx_stamps: self.data_plane.rx_stamps.into(),
+            hardware_stamped: rx("hardware_stamped"),
+            kernel_stamped: rx("kernel_stamped"),
+            poll_stamped: rx("poll_stamped"),
+            stamps_refused: rx("stamp_refused"),
+            stamp_bound_ns: rx("stamp_bound_ns"),
+            source_steps: clock.steps(),
+            source_losses: clock.losses(),
+            port_clock,
         }
     }
 
