@@ -2,9 +2,13 @@
 //!
 //! What the port does not take is kept and offered again; nothing is dropped here.
 
+use crate::clock::ClockPage;
+use crate::latency::{Origin, OutwardLatency};
+use crate::link::OutFrame;
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, Burst, FrameBuf, TxPort};
+use arrayvec::ArrayVec;
 use roko_ring::spsc::Consumer;
 use std::sync::Arc;
 
@@ -27,18 +31,24 @@ crate::counters!(
 /// The stage.
 pub struct Tx<T: TxPort> {
     port: T,
-    by_class: [Consumer<T::Buf>; 4],
+    by_class: [Consumer<OutFrame<T::Buf>>; 4],
     burst: Burst<T::Buf>,
+    /// Of each frame of the burst.
+    origins: ArrayVec<Option<Origin>, BURST>,
     /// Frames of the burst that were offered before.
     retained: usize,
+    latency: OutwardLatency,
     counters: Counters<TxCounter>,
 }
 
 impl<T: TxPort> Tx<T> {
     /// The stage over `port`; the rings by class, the most urgent first.
     #[must_use]
-    pub fn new(port: T, by_class: [Consumer<T::Buf>; 4]) -> Tx<T> {
-        Tx { port, by_class, burst: Burst::new(), retained: 0, counters: Counters::new("tx") }
+    pub fn new(port: T, clock: &ClockPage, by_class: [Consumer<OutFrame<T::Buf>>; 4]) -> Tx<T> {
+        let latency = OutwardLatency::new(clock);
+        let counters = latency.counters("tx");
+        let (burst, origins) = (Burst::new(), ArrayVec::new());
+        Tx { port, by_class, burst, origins, retained: 0, latency, counters }
     }
 }
 
@@ -51,10 +61,12 @@ impl<T: TxPort> Stage for Tx<T> {
         let mut work = 0;
         loop {
             for ring in &mut self.by_class {
-                if self.burst.is_full() {
-                    break;
+                while !self.burst.is_full()
+                    && let Some(OutFrame { buf, origin }) = ring.pop()
+                {
+                    self.burst.push(buf);
+                    self.origins.push(origin);
                 }
-                ring.pop_burst(&mut self.burst);
             }
             let offered = self.burst.len();
             if offered == 0 {
@@ -62,6 +74,10 @@ impl<T: TxPort> Stage for Tx<T> {
             }
             let bytes: usize = self.burst.iter().map(|buf| buf.data().len()).sum();
             let sent = self.port.tx_burst(&mut self.burst);
+            for origin in self.origins.drain(..sent) {
+                self.latency.note(origin);
+            }
+            self.latency.settle();
             let left: usize = self.burst.iter().map(|buf| buf.data().len()).sum();
             self.counters.add(TxCounter::Sent, sent as u64);
             self.counters.add(TxCounter::Bytes, (bytes - left) as u64);
@@ -83,6 +99,7 @@ impl<T: TxPort> Stage for Tx<T> {
         let port = self.port.counts();
         self.counters.set(TxCounter::PortDropped, port.dropped);
         self.counters.set(TxCounter::PortSystemCalls, port.system_calls);
+        self.latency.publish();
         self.counters.publish();
     }
 
