@@ -16,6 +16,7 @@ pub mod control;
 pub mod devnet;
 pub mod follower;
 pub mod handshake;
+pub mod jitter;
 pub mod observe;
 pub mod replay;
 pub mod replica;
