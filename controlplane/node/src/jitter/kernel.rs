@@ -9,7 +9,8 @@ use roko_tuning::jitter::{CoreColumn, steal_ticks};
 /// Readings of the thread's account until one was not held up.
 const TRIES_MAX: usize = 4;
 
-/// What was counted since the counters were settled.
+/// What was counted between two readings.
+#[derive(Default)]
 pub(super) struct Counted {
     /// Ticks of the time-stamp counter.
     pub(super) ticks: u64,
@@ -67,34 +68,20 @@ impl Kernel {
 
     /// What was counted since [`Kernel::settle`]. The thread's own account is read first: it is what decides most.
     pub(super) fn since_settled(&mut self) -> Result<Counted, OsError> {
-        let (thread, now) = (self.usage.read()?, tsc());
-        let (before, then) = self.thread;
-        let (interrupts, interrupt) = self.interrupts.1.advance(self.interrupts.0.read());
-        let (softirqs, _) = self.softirqs.1.advance(self.softirqs.0.read());
+        let mut counted = self.thread_since()?;
+        (counted.interrupts, counted.interrupt) = self.interrupts.1.advance(self.interrupts.0.read());
+        (counted.softirqs, _) = self.softirqs.1.advance(self.softirqs.0.read());
         let steal = steal_ticks(self.core, self.stat.read());
-        let less = |after: u64, before: u64| after.saturating_sub(before);
-        let counted = Counted {
-            ticks: now.wrapping_sub(then),
-            thread: ThreadUsage {
-                running_ns: less(thread.running_ns, before.running_ns),
-                waiting_ns: less(thread.waiting_ns, before.waiting_ns),
-                voluntary_switches: less(thread.voluntary_switches, before.voluntary_switches),
-                involuntary_switches: less(thread.involuntary_switches, before.involuntary_switches),
-                minor_faults: less(thread.minor_faults, before.minor_faults),
-                major_faults: less(thread.major_faults, before.major_faults),
-            },
-            interrupts,
-            interrupt,
-            softirqs,
-            steal_ticks: less(steal, self.steal),
-        };
+        counted.steal_ticks = steal.saturating_sub(self.steal);
         self.steal = steal;
         Ok(counted)
     }
 
-    /// Has everything that is counted from now on be new. What comes while the counters are read is in none of them: a
-    /// reading that took twice as long as the fastest was held up, and is taken again.
-    pub(super) fn settle(&mut self) -> Result<(), OsError> {
+    /// Has everything that is counted from now on be new, and returns what the thread's own account says of the time since it
+    /// was last read. What comes while the counters are read is in none of them: a reading that took twice as long as the
+    /// fastest was held up, and is taken again.
+    pub(super) fn settle(&mut self) -> Result<Counted, OsError> {
+        let first = self.thread;
         for _ in 0..TRIES_MAX {
             let began = tsc();
             self.interrupts.1.advance(self.interrupts.0.read());
@@ -107,6 +94,25 @@ impl Kernel {
                 break;
             }
         }
-        Ok(())
+        Ok(between(first, self.thread))
     }
+
+    /// What the thread's own account says of the time since it was last read.
+    fn thread_since(&mut self) -> Result<Counted, OsError> {
+        let now = (self.usage.read()?, tsc());
+        Ok(between(core::mem::replace(&mut self.thread, now), now))
+    }
+}
+
+fn between((before, then): (ThreadUsage, u64), (after, now): (ThreadUsage, u64)) -> Counted {
+    let less = |after: u64, before: u64| after.saturating_sub(before);
+    let thread = ThreadUsage {
+        running_ns: less(after.running_ns, before.running_ns),
+        waiting_ns: less(after.waiting_ns, before.waiting_ns),
+        voluntary_switches: less(after.voluntary_switches, before.voluntary_switches),
+        involuntary_switches: less(after.involuntary_switches, before.involuntary_switches),
+        minor_faults: less(after.minor_faults, before.minor_faults),
+        major_faults: less(after.major_faults, before.major_faults),
+    };
+    Counted { ticks: now.wrapping_sub(then), thread, ..Counted::default() }
 }

@@ -3,7 +3,8 @@
 //!
 //! The thread reads the time-stamp counter and nothing else, so two readings that lie apart are a moment at which it did
 //! not run. Only then does it ask the kernel what was counted since it last asked: everything that was counted in between
-//! made a gap of its own, or was this one. A reading of the counters that was itself held up is taken again, so that
+//! made a gap of its own, or was this one. A thread is often taken off its core on the way back from the kernel, so a
+//! reading that was held up is a gap too: as long as the thread was on no core. The counters are then read again, so that
 //! nothing of it is blamed on the next gap.
 
 mod kernel;
@@ -118,11 +119,18 @@ pub fn watch(
         let now = tsc();
         if now.wrapping_sub(last) >= above {
             let counted = kernel.since_settled()?;
-            let sample = sample(last, now, activity, &counted, &kernel, rate);
-            watched.lost += u64::from(out.push(sample).is_err());
-            kernel.settle()?;
+            let gap_ns = rate.nanos(now.wrapping_sub(last));
+            let gap = sample((last, now), gap_ns, activity, &counted, &kernel, rate);
+            watched.lost += u64::from(out.push(gap).is_err());
+            let held_up = kernel.settle()?;
             last = tsc();
             reading += last.wrapping_sub(now);
+            let off_core_ns = rate.nanos(held_up.ticks).saturating_sub(held_up.thread.running_ns);
+            if off_core_ns >= watch.above_ns {
+                let gap = sample((now, last), off_core_ns, Activity::Idle, &held_up, &kernel, rate);
+                watched.lost += u64::from(out.push(gap).is_err());
+                reading = reading.saturating_sub(rate.ticks(off_core_ns));
+            }
         } else {
             last = now;
         }
@@ -137,15 +145,15 @@ pub fn watch(
 }
 
 fn sample(
-    start_tsc: u64,
-    end_tsc: u64,
+    (start_tsc, end_tsc): (u64, u64),
+    gap_ns: u64,
     activity: Activity,
     counted: &Counted,
     kernel: &Kernel,
     rate: TickRate,
 ) -> Sample {
     let evidence = Evidence {
-        gap_ns: rate.nanos(end_tsc.wrapping_sub(start_tsc)),
+        gap_ns,
         activity,
         window_ns: rate.nanos(counted.ticks),
         running_ns: counted.thread.running_ns,
