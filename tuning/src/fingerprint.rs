@@ -147,7 +147,10 @@ mod tests {
             std::fs::create_dir_all(path.parent().expect("it has one")).expect("made");
             std::fs::write(path, text).expect("written");
         };
-        file("proc/cpuinfo", "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A CPU\nflags\t\t: fpu hypervisor aes\n");
+        file(
+            "proc/cpuinfo",
+            "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A CPU\nflags\t\t: fpu hypervisor aes\n",
+        );
         file("proc/sys/kernel/osrelease", "6.1.0\n");
         file("sys/devices/system/cpu/isolated", "\n");
         let print = Fingerprint::of(&Tree::at(folder.path()), 2);

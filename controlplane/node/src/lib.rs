@@ -7,6 +7,7 @@
 pub mod abstain;
 pub mod accounts;
 pub mod api;
+pub mod bench;
 pub mod catchup;
 pub mod chain;
 pub mod cli;

@@ -41,7 +41,13 @@ fn judge(cause: Cause, moments: &[Injected], samples: &[Sample]) {
     let wrong = named.iter().filter(|sample| sample.is_none_or(|sample| sample.cause != cause));
     let wrong: Vec<String> = wrong.map(|sample| format!("\n  {sample:?}")).collect();
     assert!(moments.len() >= EACH, "{}: only {} were undisturbed", cause.name(), moments.len());
-    assert!(right * 10 >= moments.len() * 9, "{}: {right} of {}:{}", cause.name(), moments.len(), wrong.concat());
+    assert!(
+        right * 10 >= moments.len() * 9,
+        "{}: {right} of {}:{}",
+        cause.name(),
+        moments.len(),
+        wrong.concat()
+    );
 }
 
 /// The last core: the first one is where most interrupts go.
@@ -189,7 +195,8 @@ impl Drop for Stopped {
 fn a_process_that_is_stopped_says_so() {
     let (core, _) = core_to_use();
     let core = core.to_string();
-    let arguments = ["tune", "jitter", "--for", "8s", "--json", "--gaps", "--above-us", "500", "--core", &core];
+    let arguments =
+        ["tune", "jitter", "--for", "8s", "--json", "--gaps", "--above-us", "500", "--core", &core];
     let child = Command::new(env!("CARGO_BIN_EXE_roko"))
         .args(arguments)
         .stdout(Stdio::piped())
@@ -232,7 +239,8 @@ fn a_process_that_is_stopped_says_so() {
     let right = moments.len() - wrong.len();
     println!("stop: {right} of {} named right", moments.len());
     assert!(right * 10 >= moments.len() * 9, "{right} of {}:{}", moments.len(), wrong.concat());
-    let row = report["cores"][0]["causes"].as_array().expect("a list").iter().find(|row| row["cause"] == "stop");
+    let row =
+        report["cores"][0]["causes"].as_array().expect("a list").iter().find(|row| row["cause"] == "stop");
     assert!(row.expect("a row")["count"].as_u64() >= Some(right as u64));
 }
 

@@ -89,6 +89,17 @@ impl Histogram {
         self.max_ns = self.max_ns.max(other.max_ns);
     }
 
+    /// What was recorded since `before`, an earlier copy. The longest is exact when it came since then; else it is the
+    /// longest bucket's middle.
+    #[must_use]
+    pub fn after(&self, before: &Histogram) -> Histogram {
+        let counts = self.counts.iter().zip(&before.counts).map(|(now, then)| now.saturating_sub(*then));
+        let counts: Box<[u64]> = counts.collect();
+        let longest = counts.iter().rposition(|count| *count > 0).map_or(0, bucket_middle_ns);
+        let max_ns = if self.max_ns > before.max_ns { self.max_ns } else { longest.min(self.max_ns) };
+        Histogram { counts, sum_ns: self.sum_ns.saturating_sub(before.sum_ns), max_ns }
+    }
+
     /// How many durations were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -202,7 +213,11 @@ mod tests {
             };
             let mut merged = of(&ours);
             merged.merge(&of(&theirs));
-            prop_assert_eq!(&merged, &of(&[ours, theirs].concat()));
+            prop_assert_eq!(&merged, &of(&[ours.clone(), theirs.clone()].concat()));
+            let since = merged.after(&of(&ours));
+            let only_theirs = of(&theirs);
+            prop_assert_eq!((since.counts(), since.sum_ns()), (only_theirs.counts(), only_theirs.sum_ns()));
+            prop_assert!(since.max_ns().abs_diff(only_theirs.max_ns()) <= only_theirs.max_ns() / 128 + 1);
             let pairs: Vec<(u64, u64)> = merged.pairs().collect();
             prop_assert_eq!(&Histogram::of_pairs(&pairs, merged.sum_ns(), merged.max_ns()), &merged);
         }

@@ -87,7 +87,9 @@ impl Cause {
             Cause::Overrun => {
                 "the loop's own work took too long: a smaller burst or messages_per_poll, or move a stage to another thread"
             }
-            Cause::Housekeeping => "the loop published its figures: fewer stages a thread, or a longer interval",
+            Cause::Housekeeping => {
+                "the loop published its figures: fewer stages a thread, or a longer interval"
+            }
             Cause::Unknown => {
                 "the kernel counted nothing: firmware (SMI) or power management; lines governor and c-states, then the BIOS"
             }
@@ -214,7 +216,11 @@ mod tests {
         assert_eq!(attribute(&Evidence { involuntary_switches: 1, ..off }), Cause::Preemption, "a quota");
         let stopped = Evidence { voluntary_switches: 1, waiting_ns: 30_000, ..off };
         assert_eq!(attribute(&stopped), Cause::Stop);
-        assert_eq!(attribute(&Evidence { major_faults: 1, ..stopped }), Cause::PageFault, "it waited for the disk");
+        assert_eq!(
+            attribute(&Evidence { major_faults: 1, ..stopped }),
+            Cause::PageFault,
+            "it waited for the disk"
+        );
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl CoreColumn {
         let Some(place) = self.place(text) else { return (0, None) };
         let (mut sum, mut most, mut rows) = (0u64, (0, None), 0);
         for (row, text) in text.lines().skip(1).enumerate() {
-            let (Some(count), now) = (self.counts.get_mut(row), cell(text, place).unwrap_or(0)) else { break };
+            let (Some(count), now) = (self.counts.get_mut(row), cell(text, place).unwrap_or(0)) else {
+                break;
+            };
             let grown = now.saturating_sub(*count);
             *count = now;
             sum = sum.saturating_add(grown);
@@ -105,7 +107,8 @@ ERR:          0
     fn one_cores_rows_are_compared_and_named() {
         let mut column = CoreColumn::of(2, BEFORE);
         assert_eq!(column.advance(BEFORE), (0, None));
-        let after = BEFORE.replace("39344", "39347").replace("28937102", "28937103").replace("26354517", "99999999");
+        let after =
+            BEFORE.replace("39344", "39347").replace("28937102", "28937103").replace("26354517", "99999999");
         let (sum, most) = column.advance(&after);
         assert_eq!((sum, most.map(|row| column.name(row))), (4, Some("virtio2-input.0")));
         assert_eq!(column.name(2), "Local timer interrupts");
@@ -126,7 +129,8 @@ ERR:          0
 
     #[test]
     fn steal_is_the_eighth_figure_of_its_core() {
-        let stat = "cpu  1 2 3 4 5 6 7 8 9 10\ncpu1 1 2 3 4 5 6 7 80 9 10\ncpu11 1 2 3 4 5 6 7 90 0 0\nintr 5\n";
+        let stat =
+            "cpu  1 2 3 4 5 6 7 8 9 10\ncpu1 1 2 3 4 5 6 7 80 9 10\ncpu11 1 2 3 4 5 6 7 90 0 0\nintr 5\n";
         assert_eq!((steal_ticks(1, stat), steal_ticks(11, stat), steal_ticks(0, stat)), (80, 90, 0));
     }
 }

@@ -218,10 +218,10 @@ mod tests {
         ledger.add(Cause::Steal, 10_000_000);
         ledger.interrupted_by("Local timer interrupts");
         let rows = ledger.rows();
-        assert_eq!(rows.iter().map(|row| (row.cause, row.count)).collect::<Vec<_>>(), [
-            (Cause::Interrupt, 3),
-            (Cause::Steal, 1)
-        ]);
+        assert_eq!(
+            rows.iter().map(|row| (row.cause, row.count)).collect::<Vec<_>>(),
+            [(Cause::Interrupt, 3), (Cause::Steal, 1)]
+        );
         assert_eq!((rows[0].total_ns, rows[1].share), (34_000, 0.01));
         assert!(rows[0].p50_ns.abs_diff(8_000) <= 80 && rows[0].max_ns.abs_diff(20_000) <= 200, "{rows:?}");
         let text = ledger.to_text();

@@ -2,7 +2,7 @@
 
 use super::SpreadCounter;
 use crate::clock::ClockPage;
-use crate::latency::{OutwardLatency, Origin};
+use crate::latency::{Origin, OutwardLatency};
 use crate::link::OutFrame;
 use crate::metrics::Counters;
 use crate::peer::{PeerIndex, PeerLink, Role, Worn};
