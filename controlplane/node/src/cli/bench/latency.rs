@@ -147,7 +147,7 @@ fn table(title: &str, machine: &Fingerprint, measured: &Measured, rows: &[Latenc
     if measured.due > 0 {
         let _ = writeln!(
             out,
-            "\n{} transfers were due, {} of them did not become final",
+            "\n{} transfers were due; {} are not final and count as long as they were waited for",
             measured.due, measured.not_final
         );
     }
@@ -184,7 +184,7 @@ mod tests {
             "net_ring (virtual)",
             "untraceable",
             "no isolcpus",
-            "1001 transfers were due, 1 of them",
+            "1001 transfers were due; 1 are not final",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
