@@ -16,7 +16,7 @@ pub enum Activity {
 }
 
 /// Why a loop did not come round in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// An interrupt, or a softirq behind it, ran on the core.
@@ -34,6 +34,7 @@ pub enum Cause {
     /// The loop published its figures.
     Housekeeping,
     /// Nothing that was read explains it.
+    #[default]
     Unknown,
 }
 

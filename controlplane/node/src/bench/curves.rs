@@ -3,10 +3,10 @@
 use super::{COLOURS, DASHES, Named, duration, escape};
 use core::fmt::Write;
 
-const WIDTH: f64 = 960.0;
+const WIDTH: f64 = 1040.0;
 const HEIGHT: f64 = 540.0;
 const LEFT: f64 = 84.0;
-const RIGHT: f64 = 250.0;
+const RIGHT: f64 = 310.0;
 const BOTTOM: f64 = 56.0;
 const LINE: f64 = 17.0;
 /// Quantiles of the horizontal axis: each nines more is as far again.

@@ -55,7 +55,7 @@ impl TickRate {
 }
 
 /// A gap, with what explains it.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sample {
     /// The time-stamp counter before it.
     pub start_tsc: u64,
