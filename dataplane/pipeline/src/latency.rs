@@ -14,6 +14,8 @@ use roko_os::tsc::tsc;
 use roko_wire::NanoMoment;
 use std::sync::Arc;
 
+/// No bucket: what it is joined with is all of the sum.
+const NONE_CHANGED: Range<usize> = Range { start: BUCKETS, end: 0 };
 /// Items that share a reading of the clock, at most.
 const NOTED_MAX: usize = 32;
 
@@ -90,7 +92,7 @@ impl LatencyRecorder {
             clock,
             noted: ArrayVec::new(),
             local: Histogram::default(),
-            changed: BUCKETS..0,
+            changed: NONE_CHANGED,
             shared: Arc::new(shared),
         }
     }
@@ -120,7 +122,7 @@ impl LatencyRecorder {
     /// Copies what changed to where readers find it.
     pub fn publish(&mut self) {
         self.settle();
-        let changed = core::mem::replace(&mut self.changed, BUCKETS..0);
+        let changed = core::mem::replace(&mut self.changed, NONE_CHANGED);
         if changed.is_empty() {
             return;
         }
