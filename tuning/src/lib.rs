@@ -13,7 +13,9 @@
 
 pub mod change;
 pub mod check;
+pub mod fingerprint;
 mod host;
+pub mod jitter;
 mod machine;
 mod placement;
 pub mod plan;
@@ -23,6 +25,7 @@ mod stage;
 mod topology;
 mod tree;
 
+pub use fingerprint::Fingerprint;
 pub use host::{HostCores, HostError};
 pub use machine::{DeepIdle, IDLE_EXIT_US_MAX, Irq, Machine};
 pub use placement::PlacedThread;

@@ -5,6 +5,7 @@ mod figures;
 mod submitted;
 
 use crate::chain::Chain;
+use crate::observe::latency;
 use crate::observe::{Observer, block_info, header_info};
 use crate::topology::StagePlace;
 use roko_execution::{Receipt, Status as Executed};
@@ -371,6 +372,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         let (view, height, forks) = counters;
         let reading = self.clock.now();
         let time = self.time_status();
+        let stage_latencies = self.stage_latencies().iter().map(latency::exposed).collect();
         self.observer.progress(|progress| MetricsSnapshot {
             node: self.observer.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -394,6 +396,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             transactions_final: progress.transactions_final,
             drops: self.drops(),
             regimes: self.regimes(),
+            stage_latencies,
             queues: self.queue_stats(),
             ..MetricsSnapshot::default()
         })

@@ -7,6 +7,7 @@
 pub mod abstain;
 pub mod accounts;
 pub mod api;
+pub mod bench;
 pub mod catchup;
 pub mod chain;
 pub mod cli;
@@ -16,6 +17,7 @@ pub mod control;
 pub mod devnet;
 pub mod follower;
 pub mod handshake;
+pub mod jitter;
 pub mod observe;
 pub mod replay;
 pub mod replica;

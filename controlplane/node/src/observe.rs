@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod counters;
 pub mod durations;
+pub mod latency;
 pub mod peers;
 pub mod status;
 pub mod views;
@@ -13,6 +14,7 @@ use crate::chain::{Chain, Own};
 use crate::replica::blocks::{Block, Outcome};
 use counters::Counters;
 use durations::Durations;
+use latency::BlockLatencies;
 use peers::PeerTable;
 use roko_consensus::{Evidence, VerifiedVote};
 use roko_services::api::{BlockInfo, Status};
@@ -75,6 +77,8 @@ pub struct Progress {
     pub commit_sync: Durations,
     /// From the wire to the mempool, of transactions that this node stamped.
     pub wire_to_mempool: Durations,
+    /// From the wire to what becomes of a transaction's block, of transactions that this node stamped.
+    pub latencies: BlockLatencies,
     /// Transactions in final blocks.
     pub transactions_final: u64,
     /// Blocks made final since the start.
@@ -304,7 +308,7 @@ impl Observer {
             && let Ok(view) = BodyView::access(body.body())
         {
             for entry in view.entries().filter(|entry| entry.stamp.ingress == own.index) {
-                record_finality(&mut progress.finality, chain, block, entry.stamp.time, now);
+                record_finality(&mut progress, chain, block, entry.stamp.time, now);
             }
         }
     }
@@ -406,7 +410,7 @@ impl Observer {
 }
 
 fn record_finality(
-    times: &mut FinalityTimes,
+    progress: &mut Progress,
     chain: &Chain,
     block: &Block,
     stamp: NanoMoment,
@@ -415,12 +419,17 @@ fn record_finality(
     let drainable = stamp.saturating_add(chain.watermark_lag_ns).min(block.header.time);
     let valid = block.times.valid.unwrap_or(block.header.time).max(block.header.time);
     let durable = block.times.vote_durable.unwrap_or(valid).max(valid);
+    let times = &mut progress.finality;
     times.total.record(committed.nanos_since(stamp));
     times.watermark_wait.record(drainable.nanos_since(stamp));
     times.pacing.record(block.header.time.nanos_since(drainable));
     times.propose.record(valid.nanos_since(block.header.time));
     times.sync.record(durable.nanos_since(valid));
     times.votes.record(committed.nanos_since(durable));
+    let latencies = &mut progress.latencies;
+    latencies.in_block.record(valid.nanos_since(stamp));
+    latencies.voted.record(durable.nanos_since(stamp));
+    latencies.finalised.record(committed.nanos_since(stamp));
 }
 
 /// A final block as a JSON client sees it.

@@ -11,6 +11,7 @@ use roko_pipeline::peer::PeerIndex;
 use roko_pipeline::spread::{self, SpreadBlock, SpreadBlockTask, SpreadCommand};
 use roko_ring::mempool::{Limits, Span};
 use roko_ring::spsc::{Consumer, Producer};
+use roko_time::NodeClock;
 use roko_wire::NanoMoment;
 use roko_wire::frame::PriorityClass;
 use std::collections::VecDeque;
@@ -39,6 +40,7 @@ pub struct PlaneRings {
 pub struct RingPlane {
     rings: PlaneRings,
     limits: Limits,
+    clock: NodeClock,
     now: NanoMoment,
     orders: VecDeque<OrderCommand>,
     messages: VecDeque<SpreadCommand>,
@@ -48,12 +50,13 @@ pub struct RingPlane {
 }
 
 impl RingPlane {
-    /// A plane over `rings`; a drain takes at most `limits`.
+    /// A plane over `rings`; a drain takes at most `limits`. What is sent says when it was asked for, by `clock`.
     #[must_use]
-    pub fn new(rings: PlaneRings, limits: Limits) -> RingPlane {
+    pub fn new(rings: PlaneRings, limits: Limits, clock: NodeClock) -> RingPlane {
         RingPlane {
             rings,
             limits,
+            clock,
             now: NanoMoment::ZERO,
             orders: VecDeque::new(),
             messages: VecDeque::new(),
@@ -104,7 +107,8 @@ impl Plane for RingPlane {
             self.dropped += 1;
             return;
         };
-        self.messages.push_back(SpreadCommand::Send { to: Self::target(to), class, message });
+        let asked = self.clock.now().now;
+        self.messages.push_back(SpreadCommand::Send { to: Self::target(to), class, message, asked });
         push_all(&mut self.messages, &mut self.rings.spread);
         if self.messages.len() > MESSAGES_KEPT_MAX {
             self.messages.pop_front();

@@ -307,7 +307,7 @@ where
         returned: control.returned,
         builder: control.builder,
     };
-    let (plane, report) = (RingPlane::new(rings, drain_limits(&chain)), disk.report.clone());
+    let (plane, report) = (RingPlane::new(rings, drain_limits(&chain), clock.clone()), disk.report.clone());
     let (ends, catchup_in) = catchup_ends(&waker);
     let input = ControlInput {
         frames: control.frames,

@@ -91,6 +91,21 @@ pub struct RegimeTime {
     pub time_ns: u64,
 }
 
+/// How long after the wire, or after it was asked for, what passes a stage does so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StageLatency {
+    /// The stage's name.
+    pub stage: Cow<'static, str>,
+    /// From where it counts: `wire` or `asked`.
+    pub since: Cow<'static, str>,
+    /// Bounds in nanoseconds, ascending, and how many durations do not exceed each.
+    pub at_most: Vec<(u64, u64)>,
+    /// Sum of all, nanoseconds.
+    pub sum_ns: u64,
+    /// How many.
+    pub count: u64,
+}
+
 /// Everything one node measures. Fill what there is and leave the rest at its default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsSnapshot {
@@ -140,6 +155,8 @@ pub struct MetricsSnapshot {
     pub drops: Vec<DropCount>,
     /// Time by core and regime.
     pub regimes: Vec<RegimeTime>,
+    /// Latency by stage.
+    pub stage_latencies: Vec<StageLatency>,
     /// Mempool, rings and refusals.
     pub queues: QueueStats,
 }

@@ -82,7 +82,9 @@ fn parse(page: &str) -> Vec<(String, BTreeMap<String, String>, f64)> {
             let (name, rest) = line.split_at(line.find('{').unwrap());
             let suffix = name.strip_prefix(family.as_str()).unwrap();
             assert!(
-                suffix.is_empty() || (kind == "summary" && ["_sum", "_count"].contains(&suffix)),
+                (suffix.is_empty() && kind != "histogram")
+                    || (kind == "summary" && ["_sum", "_count"].contains(&suffix))
+                    || (kind == "histogram" && ["_bucket", "_sum", "_count"].contains(&suffix)),
                 "{line}"
             );
             let (labels, value) = labels(rest);
@@ -114,7 +116,7 @@ async fn the_page_has_every_metric_in_base_units() {
     assert!(head.contains(&format!("Content-Type: {CONTENT_TYPE}\r\n")), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())), "{head}");
     let samples = parse(&page);
-    let expected: [Expected; 22] = [
+    let expected: [Expected; 27] = [
         ("roko_build_info", &[("version", "0.1.0")], 1.0),
         ("roko_peer_count", &[], 0.0),
         ("roko_messages_total", &[("direction", "sent"), ("kind", "say \"hi\"\n\\")], 3.0),
@@ -133,6 +135,11 @@ async fn the_page_has_every_metric_in_base_units() {
         ("roko_attestations_total", &[], 0.0),
         ("roko_drops_total", &[("stage", "filter"), ("reason", "rate")], 5.0),
         ("roko_stage_regime_seconds_total", &[("core", "1"), ("regime", "caught_up")], 1.5),
+        ("roko_stage_latency_seconds_bucket", &[("stage", "verify"), ("le", "0.000001023")], 2.0),
+        ("roko_stage_latency_seconds_bucket", &[("stage", "verify"), ("le", "0.5")], 6.0),
+        ("roko_stage_latency_seconds_bucket", &[("stage", "verify"), ("le", "+Inf")], 7.0),
+        ("roko_stage_latency_seconds_sum", &[("stage", "verify"), ("since", "wire")], 3.5),
+        ("roko_stage_latency_seconds_count", &[("stage", "verify")], 7.0),
         ("roko_ring_depth", &[("ring", "submit")], 0.0),
         ("roko_ring_capacity", &[("ring", "submit")], common::INBOX_CAPACITY as f64),
         ("roko_mempool_capacity", &[], common::POOL_CAPACITY as f64),

@@ -28,7 +28,7 @@ use crate::event::{EventPort, event_ring};
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
 use crate::keys::sessions_depth;
-use crate::link::{ControlFrame, FinalTx, MessageFrame, OwnBatch, RxFrame, Seen};
+use crate::link::{ControlFrame, FinalTx, MessageFrame, OutFrame, OwnBatch, RxFrame, Seen};
 use crate::metrics::StageMetrics;
 use crate::open::Open;
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
@@ -261,9 +261,9 @@ where
     let port_page = port_clock.clone();
     let rx = |out| Rx::new((port_rx, rx_stamps), clock.clone(), port_page, out);
     let (known, moved) = rings.ring("handshake_filter", sessions_depth(peers_max));
-    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), peers_max, keys);
+    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), (peers_max, &clock), keys);
     let middle = Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order), &clock)?;
-    let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, peers_max, &links);
+    let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, (peers_max, &clock), &links);
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
     stages.extend(inward.stages);
     stages.extend(middle.stages);
@@ -306,7 +306,7 @@ impl<B: FrameBuf> Inward<B> {
         depths: &Depths,
         rx: impl FnOnce(Producer<RxFrame<B>>) -> Rx<R>,
         (filter, moved): (FilterConfig, Consumer<KnownAddress>),
-        peers_max: usize,
+        (peers_max, clock): (usize, &ClockPage),
         keys: Box<dyn KeySource>,
     ) -> Inward<B> {
         let (rx_out, filter_in) = rings.ring("rx_filter", depths.ingress);
@@ -318,10 +318,18 @@ impl<B: FrameBuf> Inward<B> {
         let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
         let stages: [Box<dyn Stage>; 4] = [
             Box::new(rx(rx_out)),
-            Box::new(Filter::new(filter, moved, filter_in, filter_out)),
-            Box::new(Decode::new(peers_max, keys, decode_in, (established_in, retired_out), decode_out)),
+            Box::new(Filter::new(filter, clock.clone(), moved, filter_in, filter_out)),
+            Box::new(Decode::new(
+                peers_max,
+                keys,
+                clock.clone(),
+                decode_in,
+                (established_in, retired_out),
+                decode_out,
+            )),
             Box::new(Open::new(
                 peers_max,
+                clock.clone(),
                 open_in,
                 open_to_verify,
                 open_to_control,
@@ -354,7 +362,7 @@ impl<P: FramePool> Middle<P> {
         clock: &ClockPage,
     ) -> Result<Middle<P>, AssemblyError> {
         let buffers = order.block_buffers.next_power_of_two();
-        let block_room = order.block_room;
+        let (block_room, ingress) = (order.block_room, order.ingress);
         let (inject_out, injected) = rings.ring("inject_verify", depths.injected);
         let (finals, finals_in) = rings.ring("control_verify", depths.order_commands);
         let (to_order, order_in) = rings.ring("verify_order", depths.stamped);
@@ -381,7 +389,7 @@ impl<P: FramePool> Middle<P> {
         let stages: [Box<dyn Stage>; 3] = [
             Box::new(Verify::new(verify, clock.clone(), verify_links)),
             Box::new(Order::new(order, clock.clone(), order_links)?),
-            Box::new(Builder::new(block_room, builder_links)),
+            Box::new(Builder::new(block_room, ingress, clock.clone(), builder_links)),
         ];
         let injector = Injector::new(inject_out, pool.clone());
         Ok(Middle { stages, batches, injector, finals, seen, order: order_out, builder, built })
@@ -391,7 +399,7 @@ impl<P: FramePool> Middle<P> {
 /// spread: from messages and blocks to sealed frames.
 struct Outward<B> {
     spread_stage: Box<dyn Stage>,
-    by_class: [Consumer<B>; 4],
+    by_class: [Consumer<OutFrame<B>>; 4],
     spread: Producer<SpreadCommand>,
     links: Producer<LinkCommand>,
     worn: Consumer<Worn>,
@@ -405,7 +413,7 @@ impl<B: FrameBuf> Outward<B> {
         depths: &Depths,
         batches: Consumer<OwnBatch<B>>,
         pool: &P,
-        peers_max: usize,
+        (peers_max, clock): (usize, &ClockPage),
         peers: &[(PeerIndex, Role, PeerLink)],
     ) -> Outward<B> {
         let (spread, commands) = rings.ring("control_spread", depths.spread_commands);
@@ -427,7 +435,7 @@ impl<B: FrameBuf> Outward<B> {
             out: OutLinks { by_class: [tx_consensus, tx_block, tx_relay, tx_client] },
             pool: pool.clone(),
         };
-        let mut stage = Spread::new(peers_max, links);
+        let mut stage = Spread::new(peers_max, clock, links);
         for (peer, role, link) in peers {
             stage.link(*peer, *role, link);
         }

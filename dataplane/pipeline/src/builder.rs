@@ -4,6 +4,8 @@
 //! step each, so that a large one does not hold up the other stages of its thread.
 
 use crate::block_buffer::{BlockBuffer, BlockRoom, Candidate};
+use crate::clock::ClockPage;
+use crate::latency::{LatencyRecorder, Since};
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
 use rkyv::ser::allocator::Arena;
@@ -12,7 +14,7 @@ use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::block::{Body, BodyBatch, BodyTx, chunk_leaf, tx_leaf};
 use roko_wire::limits::{CHUNK_DATA_BYTES, STAMP_DEPTH_MAX};
 use roko_wire::merkle::root_in_place;
-use roko_wire::{Hash32, NanoMoment};
+use roko_wire::{Hash32, NanoMoment, ValidatorIndex};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -70,6 +72,8 @@ pub struct Builder {
     batch_of_root: HashMap<[u8; 32], u32>,
     leaves: Vec<Hash32>,
     arena: Arena,
+    ingress: ValidatorIndex,
+    latency: LatencyRecorder,
     counters: Counters<BuilderCounter>,
 }
 
@@ -77,9 +81,11 @@ pub struct Builder {
 const ARENA_BYTES: usize = 64 * 1024;
 
 impl Builder {
-    /// The stage, for blocks of at most `room`.
+    /// The stage of validator `ingress`, for blocks of at most `room`. Latencies are of what this node stamped: another
+    /// node's stamp is another clock's.
     #[must_use]
-    pub fn new(room: BlockRoom, links: BuilderLinks) -> Builder {
+    pub fn new(room: BlockRoom, ingress: ValidatorIndex, clock: ClockPage, links: BuilderLinks) -> Builder {
+        let latency = LatencyRecorder::new(Since::Wire, clock);
         Builder {
             links,
             current: None,
@@ -93,7 +99,9 @@ impl Builder {
             batch_of_root: HashMap::with_capacity(2 * room.txs),
             leaves: Vec::with_capacity(room.txs),
             arena: Arena::with_capacity(ARENA_BYTES),
-            counters: Counters::new("builder"),
+            ingress,
+            counters: Counters::timed("builder", &[&latency]),
+            latency,
         }
     }
 
@@ -189,6 +197,16 @@ impl Builder {
         buffer.chunks.rebuild(leaves.map(|(index, data)| chunk_leaf(index as u32, data)));
     }
 
+    fn note_latencies(&mut self, buffer: &BlockBuffer) {
+        for (index, _) in &buffer.included {
+            let stamp = &buffer.candidates[*index as usize].proof.stamp;
+            if stamp.ingress == self.ingress {
+                self.latency.note(stamp.time);
+            }
+        }
+        self.latency.settle();
+    }
+
     /// Takes the next buffer to build, and gives released ones back. Returns how many commands were executed.
     fn next(&mut self) -> usize {
         let mut work = 0;
@@ -236,6 +254,7 @@ impl Stage for Builder {
                 self.counters.count(BuilderCounter::Built);
                 self.counters.add(BuilderCounter::Txs, buffer.included.len() as u64);
                 self.counters.add(BuilderCounter::BodyBytes, buffer.body_len as u64);
+                self.note_latencies(&buffer);
                 let sent = self.links.built.push(buffer);
                 debug_assert!(sent.is_ok(), "the ring holds every buffer");
             }
@@ -244,6 +263,7 @@ impl Stage for Builder {
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.latency.publish();
         self.counters.publish();
     }
 

@@ -5,6 +5,8 @@
 //! *candidate* until the next stage reports that one of its frames verified. So a forged header can displace a candidate
 //! and nothing else. Keys that the control plane retires are forgotten here and in the next stage.
 
+use crate::clock::ClockPage;
+use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, SealedFrame};
 use crate::metrics::{Counters, StageMetrics};
 use crate::peer::{KeyName, KeySource, PeerIndex, Role};
@@ -76,6 +78,7 @@ pub struct Decode<B> {
     /// At most three keys a peer; twice the room, so that it never grows.
     sessions: HashMap<KeyName, (PeerIndex, Role)>,
     peers: Box<[PeerSessions]>,
+    latency: LatencyRecorder,
     counters: Counters<DecodeCounter>,
 }
 
@@ -85,10 +88,12 @@ impl<B: FrameBuf> Decode<B> {
     pub fn new(
         peers_max: usize,
         source: Box<dyn KeySource>,
+        clock: ClockPage,
         input: Consumer<Datagram<B>>,
         (established, retired): (Consumer<Established>, Producer<Retired>),
         out: Producer<SealedFrame<B>>,
     ) -> Decode<B> {
+        let latency = LatencyRecorder::new(Since::Wire, clock);
         Decode {
             input,
             out,
@@ -97,7 +102,8 @@ impl<B: FrameBuf> Decode<B> {
             source,
             sessions: HashMap::with_capacity(2 * (LIVE_SESSIONS + 1) * peers_max),
             peers: vec![PeerSessions::default(); peers_max].into_boxed_slice(),
-            counters: Counters::new("decode"),
+            counters: Counters::timed("decode", &[&latency]),
+            latency,
         }
     }
 
@@ -184,6 +190,7 @@ impl<B: FrameBuf> Stage for Decode<B> {
             work += 1;
             match self.decode(datagram, &mut admissions) {
                 Ok(frame) => {
+                    self.latency.note(frame.received.moment);
                     let pushed = self.out.push(frame);
                     debug_assert!(pushed.is_ok(), "room was checked");
                     self.counters.count(DecodeCounter::Passed);
@@ -191,10 +198,12 @@ impl<B: FrameBuf> Stage for Decode<B> {
                 Err(refusal) => self.counters.count(refusal),
             }
         }
+        self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.latency.publish();
         self.counters.publish();
     }
 

@@ -3,6 +3,8 @@
 //! Everything here is cheap and forged at will, so each source prefix (an IPv4 address, an IPv6 /64) has a token bucket
 //! in a table of fixed size. Known peers have generous buckets of their own that no stranger's hash can share.
 
+use crate::clock::ClockPage;
+use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
 use crate::peer::KnownAddress;
@@ -104,6 +106,7 @@ pub struct Filter<B> {
     moved: Consumer<KnownAddress>,
     strangers: Box<[Bucket]>,
     hasher: RandomState,
+    latency: LatencyRecorder,
     counters: Counters<FilterCounter>,
 }
 
@@ -112,10 +115,12 @@ impl<B: FrameBuf> Filter<B> {
     #[must_use]
     pub fn new(
         config: FilterConfig,
+        clock: ClockPage,
         moved: Consumer<KnownAddress>,
         input: Consumer<RxFrame<B>>,
         out: Producer<Datagram<B>>,
     ) -> Filter<B> {
+        let latency = LatencyRecorder::new(Since::Wire, clock);
         let mut known = HashMap::with_capacity(4 * config.known_addresses.len());
         known.extend(config.known_addresses.iter().map(|ip| (*ip, Bucket::default())));
         Filter {
@@ -126,7 +131,8 @@ impl<B: FrameBuf> Filter<B> {
             moved,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             hasher: RandomState::new(),
-            counters: Counters::new("filter"),
+            counters: Counters::timed("filter", &[&latency]),
+            latency,
         }
     }
 
@@ -189,6 +195,7 @@ impl<B: FrameBuf> Stage for Filter<B> {
             work += 1;
             match self.check(&frame) {
                 Ok(payload) => {
+                    self.latency.note(frame.received.moment);
                     let datagram = Datagram { buf: frame.buf, received: frame.received, payload };
                     let pushed = self.out.push(datagram);
                     debug_assert!(pushed.is_ok(), "room was checked");
@@ -197,10 +204,12 @@ impl<B: FrameBuf> Stage for Filter<B> {
                 Err(refusal) => self.counters.count(refusal),
             }
         }
+        self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.latency.publish();
         self.counters.publish();
     }
 

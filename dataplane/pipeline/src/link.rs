@@ -1,6 +1,7 @@
 //! What travels in the rings between stages: the frame by its pointer, and what the stages before found out about it.
 
 use crate::clock::Received;
+use crate::latency::Origin;
 use crate::peer::{PeerIndex, Role};
 use crate::session::AeadKeys;
 use arrayvec::ArrayVec;
@@ -145,10 +146,29 @@ pub struct StampedFrame<B> {
     pub txs: ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX>,
 }
 
+impl<B> StampedFrame<B> {
+    /// When this node received `tx`, one of the frame's. Transactions of its own batch came one by one, each when its
+    /// stamp says.
+    #[must_use]
+    pub const fn received_of(&self, tx: &VerifiedTx) -> NanoMoment {
+        if self.own { tx.stamp.time } else { self.received }
+    }
+}
+
 /// verify to spread: a whole message for every validator.
 pub struct OwnBatch<B> {
     /// The message, from the frame's first byte to its last.
     pub buf: B,
+    /// When this node received the first of it.
+    pub received: NanoMoment,
+}
+
+/// spread to tx: a sealed frame.
+pub struct OutFrame<B> {
+    /// The frame.
+    pub buf: B,
+    /// What its latency counts from; `None` for what is paced on purpose, as the chunks of a body are.
+    pub origin: Option<Origin>,
 }
 
 /// control to verify: a transaction is final that this node met in a block only. A copy of it that still waits needs no

@@ -1,8 +1,10 @@
 //! Core-local counters and their published copies.
 //!
 //! A stage counts in plain memory of its own; its housekeeping copies the counts into shared atomics, which
-//! exporters read at any time. Names are static, so nothing is formatted on a poll thread.
+//! exporters read at any time. Names are static, so nothing is formatted on a poll thread. A stage that packets pass
+//! has histograms of their latency beside its counters ([`crate::latency`]).
 
+use crate::latency::{LatencyRecorder, PublishedLatency};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -56,18 +58,26 @@ pub struct StageMetrics {
     labels: &'static [&'static str],
     counters: Box<[AtomicU64]>,
     regime_ticks: [AtomicU64; 4],
+    latencies: Vec<Arc<PublishedLatency>>,
 }
 
 impl StageMetrics {
-    /// Figures of stage `stage` with the counters of `C`, all zero.
+    /// Figures of stage `stage` with the counters of `C`, all zero, and `latencies`.
     #[must_use]
-    pub fn new<C: Counter>(stage: &'static str) -> Arc<StageMetrics> {
+    pub fn new<C: Counter>(stage: &'static str, latencies: Vec<Arc<PublishedLatency>>) -> Arc<StageMetrics> {
         Arc::new(StageMetrics {
             stage,
             labels: C::LABELS,
             counters: C::LABELS.iter().map(|_| AtomicU64::new(0)).collect(),
             regime_ticks: Default::default(),
+            latencies,
         })
+    }
+
+    /// How long ago what passed the stage was on the wire, or was asked for.
+    #[must_use]
+    pub fn latencies(&self) -> &[Arc<PublishedLatency>] {
+        &self.latencies
     }
 
     /// The stage's name.
@@ -111,8 +121,15 @@ impl<C: Counter> Counters<C> {
     /// Counters of stage `stage`, all zero.
     #[must_use]
     pub fn new(stage: &'static str) -> Counters<C> {
+        Counters::timed(stage, &[])
+    }
+
+    /// Counters of stage `stage`, all zero, whose figures include `latencies`.
+    #[must_use]
+    pub fn timed(stage: &'static str, latencies: &[&LatencyRecorder]) -> Counters<C> {
         let local = vec![0; C::LABELS.len()].into_boxed_slice();
-        Counters { local, shared: StageMetrics::new::<C>(stage), counter: PhantomData }
+        let latencies = latencies.iter().map(|latency| latency.shared()).collect();
+        Counters { local, shared: StageMetrics::new::<C>(stage, latencies), counter: PhantomData }
     }
 
     /// Counts one.

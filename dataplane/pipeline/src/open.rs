@@ -6,7 +6,9 @@
 //! The ring to verify fills up when clients send more than signatures can be checked; frames are then dropped here and
 //! counted, so that votes behind them are not held up.
 
+use crate::clock::ClockPage;
 use crate::decode::{Established, LIVE_SESSIONS, Retired};
+use crate::latency::{LatencyRecorder, Since};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
 use crate::peer::{KeyName, Role};
@@ -89,6 +91,7 @@ pub struct Open<B> {
     established: Producer<Established>,
     retired: Consumer<Retired>,
     peers: Box<[PeerSessions]>,
+    latency: LatencyRecorder,
     counters: Counters<OpenCounter>,
 }
 
@@ -97,13 +100,16 @@ impl<B: FrameBuf> Open<B> {
     #[must_use]
     pub fn new(
         peers_max: usize,
+        clock: ClockPage,
         input: Consumer<SealedFrame<B>>,
         to_verify: Producer<MessageFrame<B>>,
         to_control: Producer<ControlFrame<B>>,
         (established, retired): (Producer<Established>, Consumer<Retired>),
     ) -> Open<B> {
         let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
-        Open { input, to_verify, to_control, established, retired, peers, counters: Counters::new("open") }
+        let latency = LatencyRecorder::new(Since::Wire, clock);
+        let counters = Counters::timed("open", &[&latency]);
+        Open { input, to_verify, to_control, established, retired, peers, latency, counters }
     }
 
     /// Opens the frame in place and returns where its message is.
@@ -171,6 +177,7 @@ impl<B: FrameBuf> Open<B> {
         let span = self.open(&mut frame)?;
         let kind = Self::authorize(&frame, span)?;
         self.counters.count(OpenCounter::Opened);
+        self.latency.note(frame.received.moment);
         let SealedFrame { buf, received, header, peer, role, .. } = frame;
         let message = MessageFrame { buf, received, peer, role, class: header.class, kind, span };
         let (sent, passed, dropped) = match kind {
@@ -212,10 +219,12 @@ impl<B: FrameBuf> Stage for Open<B> {
                 self.counters.count(refusal);
             }
         }
+        self.latency.settle();
         Progress::worked(work)
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.latency.publish();
         self.counters.publish();
     }
 

@@ -7,9 +7,12 @@
 
 use crate::clock::{ClockPage, PortClockPage, Received};
 use crate::event::{DepartureReport, EventDuties, EventFrame, TxStamp};
+use crate::latency::{Origin, OutwardLatency};
+use crate::link::OutFrame;
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, Burst, FrameBuf, TxPort};
+use arrayvec::ArrayVec;
 use roko_os::tsc::tsc;
 use roko_ring::spsc::Consumer;
 use roko_wire::port_clock::{PortTime, StampedBy};
@@ -158,10 +161,13 @@ impl<B: Send> Events<B> {
 pub struct Tx<T: TxPort> {
     port: T,
     events: Events<T::Buf>,
-    by_class: [Consumer<T::Buf>; 4],
+    by_class: [Consumer<OutFrame<T::Buf>>; 4],
     burst: Burst<T::Buf>,
+    /// Of each frame of the burst.
+    origins: ArrayVec<Option<Origin>, BURST>,
     /// Frames of the burst that were offered before.
     retained: usize,
+    latency: OutwardLatency,
     counters: Counters<TxCounter>,
 }
 
@@ -170,12 +176,15 @@ impl<T: TxPort> Tx<T> {
     #[must_use]
     pub fn new(
         port: T,
-        by_class: [Consumer<T::Buf>; 4],
+        by_class: [Consumer<OutFrame<T::Buf>>; 4],
         duties: EventDuties<T::Buf>,
         (clock, port_clock): (ClockPage, Option<PortClockPage>),
     ) -> Tx<T> {
+        let latency = OutwardLatency::new(&clock);
+        let counters = latency.counters("tx");
         let events = Events { duties, clock, port_clock, unsent: None, sent: None };
-        Tx { port, events, by_class, burst: Burst::new(), retained: 0, counters: Counters::new("tx") }
+        let (burst, origins) = (Burst::new(), ArrayVec::new());
+        Tx { port, events, by_class, burst, origins, retained: 0, latency, counters }
     }
 }
 
@@ -188,10 +197,12 @@ impl<T: TxPort> Stage for Tx<T> {
         let mut work = self.events.poll(&mut self.port, &mut self.counters, cx.tsc);
         loop {
             for ring in &mut self.by_class {
-                if self.burst.is_full() {
-                    break;
+                while !self.burst.is_full()
+                    && let Some(OutFrame { buf, origin }) = ring.pop()
+                {
+                    self.burst.push(buf);
+                    self.origins.push(origin);
                 }
-                ring.pop_burst(&mut self.burst);
             }
             let offered = self.burst.len();
             if offered == 0 {
@@ -199,6 +210,10 @@ impl<T: TxPort> Stage for Tx<T> {
             }
             let bytes: usize = self.burst.iter().map(|buf| buf.data().len()).sum();
             let sent = self.port.tx_burst(&mut self.burst);
+            for origin in self.origins.drain(..sent) {
+                self.latency.note(origin);
+            }
+            self.latency.settle();
             let left: usize = self.burst.iter().map(|buf| buf.data().len()).sum();
             self.counters.add(TxCounter::Sent, sent as u64);
             self.counters.add(TxCounter::Bytes, (bytes - left) as u64);
@@ -220,6 +235,7 @@ impl<T: TxPort> Stage for Tx<T> {
         let port = self.port.counts();
         self.counters.set(TxCounter::PortDropped, port.dropped);
         self.counters.set(TxCounter::PortSystemCalls, port.system_calls);
+        self.latency.publish();
         self.counters.publish();
     }
 

@@ -9,7 +9,8 @@ use roko_pipeline::assembly::ControlEnds;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::builder::BuilderCommand;
 use roko_pipeline::idle::Idle;
-use roko_pipeline::metrics::Regime;
+use roko_pipeline::latency::PublishedLatency;
+use roko_pipeline::metrics::{Regime, StageMetrics};
 use roko_pipeline::order::OrderCommand;
 use roko_pipeline::peer::PeerIndex;
 use roko_pipeline::poll::PollLoop;
@@ -32,6 +33,19 @@ const LIMITS: Limits = Limits { txs: 2_000, bytes: 1 << 20, gas: u64::MAX };
 
 fn value(control: &Control, stage: &str, label: &str) -> u64 {
     control.metrics.iter().find(|metrics| metrics.stage() == stage).expect("it exists").value(label)
+}
+
+/// How often each stage has told a latency, by what it counts from.
+fn latencies(control: &Control) -> Vec<(&'static str, &'static str, u64)> {
+    let of = |stage: &Arc<StageMetrics>| {
+        let read = |latency: &Arc<PublishedLatency>| {
+            let histogram = latency.read();
+            assert!(histogram.max_ns() < 60_000_000_000, "{}: {} ns", stage.stage(), histogram.max_ns());
+            (stage.stage(), latency.since().label(), histogram.count())
+        };
+        stage.latencies().iter().map(read).collect::<Vec<_>>()
+    };
+    control.metrics.iter().flat_map(of).collect()
 }
 
 /// Waits until `done`; the stages run elsewhere or in `step`.
@@ -134,7 +148,7 @@ fn run_a_block(
     let mut message = roko_pipeline::spread::MessageBytes::new();
     Message::PullCertificate(View(9)).write(&mut message);
     let to = Target::Peer(PeerIndex(1));
-    let send = SpreadCommand::Send { to, class: PriorityClass::Consensus, message };
+    let send = SpreadCommand::Send { to, class: PriorityClass::Consensus, message, asked: now(clock) };
     assert!(zero.spread.push(send).is_ok());
     let (mut body, mut pulls) = (vec![0; shared.body().len()], 0);
     let mut missing = shared.chunk_count();
@@ -220,6 +234,26 @@ fn a_block_goes_all_the_way_on_one_thread() {
     // Half of the transactions came by the other validator's batches, of up to five each.
     let stamped: u64 = controls.iter().map(|control| value(control, "verify", "batches_stamped")).sum();
     assert_eq!(stamped, wires.len() as u64 / 5);
+    // Each stage tells a latency for each item that passed it, and no other.
+    for control in &controls {
+        let is = |stage, since, label| {
+            let told = latencies(control).into_iter().find(|row| (row.0, row.1) == (stage, since));
+            let of = if stage == "tx" { "spread" } else { stage };
+            assert_eq!(told, Some((stage, since, value(control, of, label))), "{stage} since {since}");
+        };
+        is("filter", "wire", "passed");
+        is("decode", "wire", "passed");
+        is("open", "wire", "opened");
+        is("verify", "wire", "passed");
+        is("order", "wire", "inserted");
+        for stage in ["spread", "tx"] {
+            is(stage, "wire", "frames_relay");
+            is(stage, "asked", "frames_consensus");
+        }
+    }
+    // Validator 0 stamped half of the first block, and all of the second one anew; it built the first one twice.
+    let built = latencies(&controls[0]).into_iter().find(|row| row.0 == "builder").expect("a row").2;
+    assert!(built > 100 + 200 && built < 100 + 100 + 200, "{built} latencies of built transactions");
     let verify = controls[0].metrics.iter().find(|metrics| metrics.stage() == "verify").unwrap();
     let ticks = |regime| verify.regime_ticks(regime);
     assert!(ticks(Regime::Processing) > ticks(Regime::Housekeeping), "200 signatures outweigh a few stores");

@@ -101,7 +101,7 @@ fn say(node: &mut Lone, times: usize) {
     for _ in 0..times {
         let message = MessageBytes::try_from(&[7, 0, 0, 0][..]).expect("it is short");
         let (to, class) = (Target::Peer(PeerIndex(1)), PriorityClass::Consensus);
-        assert!(node.control.spread.push(SpreadCommand::Send { to, class, message }).is_ok());
+        assert!(node.control.spread.push(SpreadCommand::Send { to, class, message, asked: START }).is_ok());
     }
     node.settle();
 }

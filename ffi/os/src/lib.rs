@@ -16,6 +16,7 @@ pub mod stolen;
 pub mod tsc;
 pub mod udp_ring;
 pub mod uring;
+pub mod usage;
 
 pub use error::OsError;
 pub use mapping::Mapping;

@@ -18,7 +18,7 @@ pub fn current_thread_times() -> Option<ScheduleTimes> {
 }
 
 /// Three decimal numbers separated by spaces.
-fn parse(text: &str) -> Option<ScheduleTimes> {
+pub(crate) fn parse(text: &str) -> Option<ScheduleTimes> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
     Some(ScheduleTimes { running_ns: next()?, waiting_ns: next()?, slices: next()? })

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn every_help_text_teaches_by_example() {
         use crate::cli::{
-            genesis::GenesisCommand, keys::KeysCommand, load::LoadArgs, send::SendArgs, tune::TuneCommand,
+            bench::BenchCommand, genesis::GenesisCommand, keys::KeysCommand, load::LoadArgs, send::SendArgs,
+            tune::TuneCommand,
         };
         use clap::{Args, Command};
         let part = |name: &'static str| Command::new(name);
@@ -110,13 +111,14 @@ mod tests {
             .subcommand(ConfigCommand::augment_subcommands(part("config")))
             .subcommand(KeysCommand::augment_subcommands(part("keys")))
             .subcommand(GenesisCommand::augment_subcommands(part("genesis")))
+            .subcommand(BenchCommand::augment_subcommands(part("bench")))
             .subcommand(TuneCommand::augment_subcommands(part("tune")))
             .subcommand(SendArgs::augment_args(part("send")))
             .subcommand(LoadArgs::augment_args(part("load")));
         root.clone().debug_assert();
         let mut all = Vec::new();
         commands(&root, "roko", &mut all);
-        assert_eq!(all.len(), 15);
+        assert_eq!(all.len(), 18);
         for (words, command) in &mut all {
             let help = command.render_long_help().to_string();
             let example = help.lines().any(|line| line.trim_start().starts_with(words.as_str()));

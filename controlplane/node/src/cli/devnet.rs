@@ -8,6 +8,7 @@ use super::profile::{placement, profile_help};
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
 use crate::accounts::{DEVNET_CHAIN_ID, DEVNET_SEED, DevnetGenesis, devnet_genesis};
+use crate::devnet::load::Loader;
 use crate::devnet::network::{InProcess, Network};
 use crate::devnet::{Devnet, DevnetPlan};
 use crate::validator::NodeOptions;
@@ -36,7 +37,7 @@ const WATERMARK_LAG_US: u32 = 3_500;
 /// How late a stamp or a proposal may be on a devnet.
 const MESSAGE_DELAY_MS: u32 = 10_000;
 /// How long a finished load may take to become final.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Arguments of `roko devnet`.
 #[derive(Args, Debug)]
@@ -156,11 +157,36 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| format!("\"{text}\" is too long"))
 }
 
+impl DevnetArgs {
+    /// What `roko devnet` takes for granted, without services, of so many validators with this profile.
+    pub(super) fn plain(validators: u16, profile: &str, in_process: bool) -> Result<DevnetArgs, CliError> {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            args: DevnetArgs,
+        }
+        let validators = validators.to_string();
+        let mut line = vec!["devnet", "--no-services", "--validators", &validators, "--profile", profile];
+        line.extend(in_process.then_some(["--port", "in-process"]).into_iter().flatten());
+        <Alone as clap::Parser>::try_parse_from(line)
+            .map(|alone| alone.args)
+            .map_err(|error| CliError(error.to_string()))
+    }
+}
+
 /// Carries the command out.
 pub fn run(args: &DevnetArgs) -> CliResult {
     if args.processes {
         return in_processes(args);
     }
+    beside(args, |devnet, loader, stop| watch::watch(args, devnet, loader, stop))
+}
+
+/// Runs a devnet in this process for as long as `during` does.
+pub(super) fn beside(
+    args: &DevnetArgs,
+    during: impl FnOnce(&Devnet, Loader, &Arc<AtomicBool>) -> CliResult,
+) -> CliResult {
     let placement = placement(&args.profile)?;
     let scratch = Scratch::new(args.data_dir.as_deref())?;
     let plan = DevnetPlan {
@@ -179,8 +205,8 @@ pub fn run(args: &DevnetArgs) -> CliResult {
     }
     match args.port.unwrap_or(PortKind::standard()) {
         #[cfg(feature = "dpdk")]
-        PortKind::NetRing => run_on(args, plan, crate::devnet::network::Dpdk),
-        PortKind::InProcess => run_on(args, plan, InProcess),
+        PortKind::NetRing => run_on(args, plan, crate::devnet::network::Dpdk, during),
+        PortKind::InProcess => run_on(args, plan, InProcess, during),
         #[cfg(feature = "dpdk")]
         PortKind::AfPacket | PortKind::AfXdp | PortKind::IoUring => {
             Err(CliError("that port joins processes: give --processes too".into()))
@@ -255,7 +281,12 @@ fn genesis_of(args: &DevnetArgs, dir: &Path) -> Result<DevnetGenesis, CliError> 
     }
 }
 
-fn run_on<N: Network>(args: &DevnetArgs, plan: DevnetPlan, network: N) -> CliResult
+fn run_on<N: Network>(
+    args: &DevnetArgs,
+    plan: DevnetPlan,
+    network: N,
+    during: impl FnOnce(&Devnet, Loader, &Arc<AtomicBool>) -> CliResult,
+) -> CliResult
 where
     <N::Port as Port>::Pool: Sync + 'static,
 {
@@ -268,7 +299,7 @@ where
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = runtime(&stop)?;
     let services = if args.no_services { None } else { Some(runtime.block_on(serve(args, &devnet))?) };
-    let outcome = watch::watch(args, &devnet, loader, &stop);
+    let outcome = during(&devnet, loader, &stop);
     if let Some(services) = services {
         runtime.block_on(services.stop());
     }

@@ -1,5 +1,6 @@
 //! The command line. Each command is a file; this one says what there is.
 
+pub mod bench;
 pub mod config;
 pub mod devnet;
 mod follow;
@@ -42,7 +43,7 @@ impl CliError {
 New here? `roko devnet` runs four validators in this process and shows them finalise transactions.
 While it runs, `roko top` in another terminal shows what each thread, ring, peer and view is doing.
 Then: `roko keys new`, `roko genesis new`, `roko run --config node.toml`, `roko send`, `roko load`.
-Is this machine fit for it? `roko tune check`, and `roko help tune`."
+Is this machine fit for it? `roko tune check`, and `roko help tune`. How long what takes: `roko help bench`."
 )]
 pub struct Cli {
     /// What to do.
@@ -76,6 +77,9 @@ pub enum Command {
     /// Check a node's configuration file, or print one with every key explained.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Measure latency by stage; show criterion's results as a page.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Draw, check and tune this machine for a profile; make a profile for it; compare two.
     #[command(subcommand)]
     Tune(tune::TuneCommand),
@@ -96,6 +100,7 @@ impl Command {
             Command::Send(args) => send::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Config(command) => config::run(&command),
+            Command::Bench(command) => bench::run(&command),
             Command::Tune(command) => tune::run(&command),
         }
     }

@@ -7,6 +7,7 @@ use crate::accounts::AccountKey;
 use crate::chain::Chain;
 use crate::handshake::KeyLog;
 use crate::replay::keys::{self, SessionKeys};
+use crossbeam::channel;
 use roko_peers::Membership;
 use roko_pipeline::client::{ClientError, ClientPort, ClientSessions};
 use roko_pipeline::pcap::PcapWriter;
@@ -15,8 +16,8 @@ use roko_pipeline::port::Port;
 use roko_pipeline::port::record::Recorded;
 use roko_time::NodeClock;
 use roko_wire::rules::TRANSFER_GAS;
-use roko_wire::tx::NativeTx;
-use roko_wire::{Address, ChainId};
+use roko_wire::tx::{NativeTx, tx_id};
+use roko_wire::{Address, ChainId, TxId};
 use ruint::aliases::U256;
 use std::collections::HashMap;
 use std::fs::File;
@@ -148,6 +149,17 @@ impl Resync {
     }
 }
 
+/// A transfer, for who measures how long it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Due {
+    /// Its id.
+    pub id: TxId,
+    /// When the rate says that it is to be sent.
+    pub due: Instant,
+    /// When it had been handed to the port.
+    pub sent: Instant,
+}
+
 /// Sends a plan's transfers.
 pub struct Loader {
     port: Box<dyn Submit>,
@@ -155,11 +167,15 @@ pub struct Loader {
     next: usize,
     counts: Arc<LoadCounts>,
     resync: Resync,
+    /// Who measures each transfer, and the ids of a round.
+    told: Option<channel::Sender<Due>>,
+    ids: Vec<TxId>,
 }
 
 impl Loader {
     fn new<P: Port + 'static>(port: ClientPort<P>, plan: LoadPlan) -> Loader {
-        Loader { port: Box::new(port), plan, next: 0, counts: Arc::default(), resync: Resync::default() }
+        let (counts, resync) = (Arc::default(), Resync::default());
+        Loader { port: Box::new(port), plan, next: 0, counts, resync, told: None, ids: Vec::new() }
     }
 
     /// A loader over `port` that sends to `validators` validators, once the rings returned with it give it sessions.
@@ -186,6 +202,11 @@ impl Loader {
     #[must_use]
     pub fn counts(&self) -> Arc<LoadCounts> {
         Arc::clone(&self.counts)
+    }
+
+    /// Tells `told` of each transfer that is sent.
+    pub fn tell_due(&mut self, told: channel::Sender<Due>) {
+        self.told = Some(told);
     }
 
     /// The accounts that send.
@@ -232,7 +253,9 @@ impl Loader {
                     sender.nonce = nonces.get(&sender.key.address()).copied().unwrap_or(sender.nonce);
                 }
             }
+            let number = self.next as u64;
             sent += self.round((due - sent).min(ROUND_MAX), stop);
+            self.tell(start, rate, number);
             std::thread::sleep(ROUND);
         }
         // What the port has not taken yet is offered for a little longer.
@@ -252,6 +275,9 @@ impl Loader {
             let place = self.next % self.plan.senders.len();
             self.next += 1;
             let wire = self.transfer(place);
+            if self.told.is_some() {
+                self.ids.push(tx_id(&wire));
+            }
             due[self.plan.senders[place].validator].push(wire);
         }
         let mut sent = 0;
@@ -290,6 +316,17 @@ impl Loader {
             }
         }
         sent
+    }
+
+    /// Tells of a round whose first transfer is the `number`th since `start`.
+    fn tell(&mut self, start: Instant, rate: u64, number: u64) {
+        let (Some(told), sent) = (&self.told, Instant::now()) else { return };
+        for (number, id) in (number..).zip(self.ids.drain(..)) {
+            let after = u128::from(number) * 1_000_000_000 / u128::from(rate);
+            let due = start + Duration::from_nanos(u64::try_from(after).unwrap_or(u64::MAX));
+            // Who does not listen any more has measured enough.
+            let _ = told.send(Due { id, due, sent });
+        }
     }
 
     fn transfer(&mut self, place: usize) -> Vec<u8> {

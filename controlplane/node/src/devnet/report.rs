@@ -4,6 +4,7 @@ use super::Watched;
 use super::load::LoadCounts;
 use crate::observe::FinalityTimes;
 use crate::observe::durations::Durations;
+use crate::observe::latency::{self, LatencyRow};
 use crate::observe::status::NodeStatus;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -128,6 +129,8 @@ pub struct Report {
     pub commit_to_disk_ms: Millis,
     /// From the port to the mempool, on the ingress node.
     pub wire_to_mempool_ns: Nanos,
+    /// How long after the wire a transaction passes each stage, over all nodes.
+    pub stage_latency: Vec<LatencyRow>,
     /// The port's driver; all of a devnet's are virtual.
     pub port: &'static str,
     /// The clock.
@@ -200,6 +203,7 @@ pub fn report(network: &impl Watched, run: &Run<'_>) -> Report {
         block_time_ms: Millis::of(&block_time),
         commit_to_disk_ms: Millis::of(&disk),
         wire_to_mempool_ns: Nanos { p50: wire.quantile_ns(0.5), p99: wire.quantile_ns(0.99) },
+        stage_latency: latency::table(&nodes),
         port: network.port_kind(),
         clock: ClockReport {
             source: nodes.first().map(|node| node.detail.time.source.clone()).unwrap_or_default(),

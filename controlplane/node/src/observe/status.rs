@@ -4,6 +4,7 @@ pub mod detail;
 
 use super::FinalityTimes;
 use super::durations::Durations;
+use super::latency::{self, StageLatency};
 use crate::api::NodeHandle;
 use crate::devnet::report::rss_mb;
 use detail::Detail;
@@ -87,6 +88,9 @@ pub struct NodeStatus {
     pub problem: Option<String>,
     /// How its stages' time was spent.
     pub stages: Vec<StageTime>,
+    /// How long after the wire a transaction passes each stage; empty when the node does not tell.
+    #[serde(default)]
+    pub stage_latencies: Vec<StageLatency>,
     /// Error bound of its clock, nanoseconds.
     pub clock_error_bound_ns: u64,
     /// State of its clock.
@@ -109,6 +113,7 @@ impl<S: Storage> NodeHandle<S> {
         let drops = self.metrics().drops.into_iter().map(|d| (format!("{}.{}", d.stage, d.reason), d.count));
         let drops = drops.collect();
         let detail = self.detail(reading.now);
+        let stage_latencies = self.stage_latencies();
         observer
             .progress(|progress| {
                 let skip = blocks_from.saturating_sub(progress.final_ids_from) as usize;
@@ -131,6 +136,7 @@ impl<S: Storage> NodeHandle<S> {
                     drops,
                     problem: observer.problem(),
                     stages: self.stage_times(),
+                    stage_latencies,
                     clock_error_bound_ns: reading.error_bound_ns,
                     clock_state: reading.state,
                     rss_mb: rss_mb(),
@@ -139,6 +145,12 @@ impl<S: Storage> NodeHandle<S> {
                 }
             })
             .with_audit(audit.then(|| self.audit()).flatten())
+    }
+
+    pub(crate) fn stage_latencies(&self) -> Vec<StageLatency> {
+        // Copied under the lock, written out after it: the control thread waits for the copy only.
+        let blocks = self.observer.progress(|progress| progress.latencies.clone());
+        latency::rows(&self.data_plane.stages, &blocks)
     }
 
     fn stage_times(&self) -> Vec<StageTime> {
@@ -202,7 +214,7 @@ mod tests {
         );
         let status: NodeStatus = serde_json::from_str(&text).expect("an older node's status");
         assert_eq!((status.view, status.stages[0].thread.as_str(), status.stages[0].core), (7, "", None));
-        assert_eq!(status.detail, Detail::default());
+        assert_eq!((status.stage_latencies.len(), &status.detail), (0, &Detail::default()));
         let again = serde_json::to_string(&status).expect("numbers and text");
         assert!(again.contains(r#""rings":[]"#) && !again.contains("detail"), "keys of one object: {again}");
     }

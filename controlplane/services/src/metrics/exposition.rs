@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use super::{Direction, DurationSummary, MetricsSnapshot};
+use super::{Direction, DurationSummary, MetricsSnapshot, StageLatency};
 
 /// The content type that names the format's version.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -96,6 +96,20 @@ impl Samples<'_> {
     fn float(&mut self, labels: &[(&str, &str)], value: f64) {
         self.key("", labels);
         let _ = writeln!(self.text, "{value}");
+    }
+
+    fn histogram(&mut self, labels: [(&str, &str); 2], latency: &StageLatency) {
+        for (bound_ns, count) in &latency.at_most {
+            let bound = (*bound_ns as f64 / NANOS_PER_SECOND).to_string();
+            self.key("_bucket", &[labels[0], labels[1], ("le", &bound)]);
+            let _ = writeln!(self.text, "{count}");
+        }
+        self.key("_bucket", &[labels[0], labels[1], ("le", "+Inf")]);
+        let _ = writeln!(self.text, "{}", latency.count);
+        self.key("_sum", &labels);
+        let _ = writeln!(self.text, "{}", latency.sum_ns as f64 / NANOS_PER_SECOND);
+        self.key("_count", &labels);
+        let _ = writeln!(self.text, "{}", latency.count);
     }
 
     fn summary(&mut self, summary: DurationSummary) {
@@ -285,6 +299,16 @@ fn stages(page: &mut Page<'_>) {
                     &[("core", &core), ("regime", &row.regime)],
                     row.time_ns as f64 / NANOS_PER_SECOND,
                 );
+            }
+        },
+    );
+    page.metric(
+        "roko_stage_latency_seconds",
+        "histogram",
+        "From the wire's receive time, or from the request to send, until the stage was passed.",
+        |node, samples| {
+            for row in &node.stage_latencies {
+                samples.histogram([("stage", &row.stage), ("since", &row.since)], row);
             }
         },
     );

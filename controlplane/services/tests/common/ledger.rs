@@ -12,7 +12,7 @@ use roko_services::{
         Refused, RingStats, StampInfo, Status, TransactionInfo,
     },
     ethereum::view::{BlockFees, EthereumView, ExecutedDetail, TransactionDetail},
-    metrics::{Direction, DropCount, DurationSummary, MessageCount, RegimeTime},
+    metrics::{Direction, DropCount, DurationSummary, MessageCount, RegimeTime, StageLatency},
 };
 use roko_wire::{
     Address, BlockId, ChainId, Epoch, Hash32, Height, NanoMoment, TxId, ValidatorIndex, View,
@@ -451,6 +451,13 @@ impl NodeApi for LedgerOfOne {
                 RegimeTime { core: 1, regime: "caught_up".into(), time_ns: 1_500_000_000 },
                 RegimeTime { core: 1, regime: "processing".into(), time_ns: 1 },
             ],
+            stage_latencies: vec![StageLatency {
+                stage: "verify".into(),
+                since: "wire".into(),
+                at_most: vec![(1_023, 2), (500_000_000, 6)],
+                sum_ns: 3_500_000_000,
+                count: 7,
+            }],
             queues: inner.queue_stats(),
             ..MetricsSnapshot::default()
         }

@@ -13,6 +13,7 @@ pub use proof::StampProof;
 
 use crate::block_buffer::BlockBuffer;
 use crate::clock::{ClockPage, Received};
+use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Seen, StampedFrame, VerifiedTx};
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
@@ -143,6 +144,7 @@ pub struct Order<B> {
     /// Transactions whose tie-break is by an earlier seed, found in a drain.
     stale: Vec<TxId>,
     tree: Tree,
+    latency: LatencyRecorder,
     counters: Counters<OrderCounter>,
 }
 
@@ -156,6 +158,7 @@ impl<B: FrameBuf> Order<B> {
         clock: ClockPage,
         links: OrderLinks<B>,
     ) -> Result<Order<B>, roko_ring::mempool::ConfigError> {
+        let latency = LatencyRecorder::new(Since::Wire, clock.clone());
         Ok(Order {
             pool: Mempool::new(&config.mempool)?,
             links,
@@ -174,7 +177,8 @@ impl<B: FrameBuf> Order<B> {
             stale: Vec::with_capacity(config.block_room.txs),
             deferred: Deferred::new(config.mempool.txs_max()),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
-            counters: Counters::new("order"),
+            counters: Counters::timed("order", &[&latency]),
+            latency,
         })
     }
 
@@ -201,6 +205,7 @@ impl<B: FrameBuf> Order<B> {
             );
             match inserted {
                 Ok(inserted) => {
+                    self.latency.note(frame.received_of(tx));
                     self.counters.count(OrderCounter::Inserted);
                     self.counters.add(OrderCounter::Evicted, u64::from(inserted.evicted.is_some()));
                     self.counters.add(OrderCounter::Replaced, u64::from(inserted.replaced.is_some()));
@@ -402,6 +407,7 @@ impl<B: FrameBuf> Stage for Order<B> {
                 self.insert(&frame, now);
                 work += 1;
             }
+            self.latency.settle();
         }
         for _ in 0..LATE_BATCHES_PER_POLL {
             if !self.late_due || cx.tsc < self.late_after_tsc {
@@ -430,6 +436,7 @@ impl<B: FrameBuf> Stage for Order<B> {
         self.counters.set(OrderCounter::InFlight, stats.in_flight as u64);
         self.counters.set(OrderCounter::PoolBytes, stats.bytes_used as u64);
         self.counters.set(OrderCounter::PoolMemoryBytes, self.pool.memory_bytes() as u64);
+        self.latency.publish();
         self.counters.publish();
     }
 

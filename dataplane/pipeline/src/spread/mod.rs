@@ -13,6 +13,8 @@ pub use outbox::OutLinks;
 pub(crate) use outbox::write_sealed;
 pub use task::{SpreadBlock, SpreadBlockTask};
 
+use crate::clock::ClockPage;
+use crate::latency::{Origin, Since};
 use crate::link::OwnBatch;
 use crate::metrics::StageMetrics;
 use crate::peer::{LinkCommand, PeerIndex, PeerLink, Role, Worn};
@@ -21,6 +23,7 @@ use crate::port::{FrameBuf, FramePool};
 use arrayvec::ArrayVec;
 use outbox::{Outbox, Sent};
 use roko_ring::spsc::{Consumer, Producer};
+use roko_wire::NanoMoment;
 use roko_wire::frame::PriorityClass;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
 use std::sync::Arc;
@@ -76,6 +79,8 @@ pub enum SpreadCommand {
         class: PriorityClass,
         /// What.
         message: MessageBytes,
+        /// When the control plane asked.
+        asked: NanoMoment,
     },
 }
 
@@ -111,6 +116,7 @@ struct Fan<T> {
     message: T,
     to: Target,
     class: PriorityClass,
+    origin: Origin,
     next: usize,
     stalls: u32,
 }
@@ -138,14 +144,14 @@ enum Reached {
 impl<P: FramePool> Spread<P> {
     /// The stage, for at most `peers_max` peers.
     #[must_use]
-    pub fn new(peers_max: usize, links: SpreadLinks<P>) -> Spread<P> {
+    pub fn new(peers_max: usize, clock: &ClockPage, links: SpreadLinks<P>) -> Spread<P> {
         Spread {
             commands: links.commands,
             sessions: links.sessions,
             blocks: links.blocks,
             returned: links.returned,
             batches: links.batches,
-            outbox: Outbox::new(peers_max, links.pool, links.out, links.worn),
+            outbox: Outbox::new(peers_max, clock, links.pool, links.out, links.worn),
             message: None,
             batch: None,
             block: None,
@@ -176,8 +182,9 @@ impl<P: FramePool> Spread<P> {
         while work < MESSAGES_PER_POLL {
             if self.message.is_none() {
                 match self.commands.pop() {
-                    Some(SpreadCommand::Send { to, class, message }) => {
-                        self.message = Some(Fan { message, to, class, next: 0, stalls: 0 });
+                    Some(SpreadCommand::Send { to, class, message, asked }) => {
+                        let origin = Origin { since: Since::Asked, moment: asked };
+                        self.message = Some(Fan { message, to, class, origin, next: 0, stalls: 0 });
                     }
                     None => break,
                 }
@@ -203,14 +210,16 @@ impl<P: FramePool> Spread<P> {
             let next = || {
                 let message = self.batches.pop()?;
                 work += 1;
-                Some(Fan { message, to: Target::Validators, class: PriorityClass::Relay, next: 0, stalls: 0 })
+                let (to, class) = (Target::Validators, PriorityClass::Relay);
+                let origin = Origin { since: Since::Wire, moment: message.received };
+                Some(Fan { message, to, class, origin, next: 0, stalls: 0 })
             };
             let Some(mut fan) = self.batch.take().or_else(next) else { break };
             // The frame moves out of the fan for the length of the call: the fan is written while it is read.
-            let Fan { message, to, class, next, stalls } = fan;
-            let mut cursor = Fan { message: (), to, class, next, stalls };
+            let Fan { message, to, class, origin, next, stalls } = fan;
+            let mut cursor = Fan { message: (), to, class, origin, next, stalls };
             let reached = fan_out(&mut self.outbox, &mut cursor, message.buf.data());
-            fan = Fan { message, to, class, next: cursor.next, stalls: cursor.stalls };
+            fan = Fan { message, to, class, origin, next: cursor.next, stalls: cursor.stalls };
             if reached == Reached::Stalled {
                 if fan.stalls < RELAY_STALLS_MAX {
                     self.batch = Some(fan);
@@ -258,7 +267,8 @@ fn fan_out<P: FramePool, T>(outbox: &mut Outbox<P>, fan: &mut Fan<T>, message: &
             Target::Validators => outbox.validator(fan.next),
             Target::Peer(peer) => peer,
         };
-        let sent = outbox.send(peer, fan.class, message.len(), |place| place.copy_from_slice(message));
+        let copy = |place: &mut [u8]| place.copy_from_slice(message);
+        let sent = outbox.send(peer, fan.class, Some(fan.origin), message.len(), copy);
         if sent == Sent::NoRoom {
             fan.stalls += 1;
             return Reached::Stalled;
@@ -275,12 +285,14 @@ impl<P: FramePool> Stage for Spread<P> {
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
         let work = self.follow_sessions() + self.send_messages() + self.send_batches() + self.send_blocks();
+        self.outbox.latency.settle();
         let held = self.message.is_some() || self.batch.is_some();
         self.outbox.counters.add(SpreadCounter::Stalled, u64::from(held));
         Progress { work, backpressured: held && work == 0 }
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
+        self.outbox.latency.publish();
         self.outbox.counters.publish();
     }
 

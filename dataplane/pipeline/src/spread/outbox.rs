@@ -1,6 +1,9 @@
 //! Destinations, and the one function that writes a frame: headers, message, seal.
 
 use super::SpreadCounter;
+use crate::clock::ClockPage;
+use crate::latency::{Origin, OutwardLatency};
+use crate::link::OutFrame;
 use crate::metrics::Counters;
 use crate::peer::{PeerIndex, PeerLink, Role, Worn};
 use crate::port::{FrameBuf, FramePool};
@@ -12,7 +15,7 @@ use roko_wire::net::{Addresses, fill_udp6_checksum, headers_bytes, write_headers
 /// The rings to tx, one a class, the most urgent first.
 pub struct OutLinks<B> {
     /// By [`PriorityClass`].
-    pub by_class: [Producer<B>; 4],
+    pub by_class: [Producer<OutFrame<B>>; 4],
 }
 
 struct Destination {
@@ -42,18 +45,27 @@ pub(super) struct Outbox<P: FramePool> {
     /// Peers with a validator's role and a link, by ascending index.
     validators: Vec<PeerIndex>,
     worn: Producer<Worn>,
+    pub(super) latency: OutwardLatency,
     pub(super) counters: Counters<SpreadCounter>,
 }
 
 impl<P: FramePool> Outbox<P> {
-    pub(super) fn new(peers_max: usize, pool: P, links: OutLinks<P::Buf>, worn: Producer<Worn>) -> Outbox<P> {
+    pub(super) fn new(
+        peers_max: usize,
+        clock: &ClockPage,
+        pool: P,
+        links: OutLinks<P::Buf>,
+        worn: Producer<Worn>,
+    ) -> Outbox<P> {
+        let latency = OutwardLatency::new(clock);
         Outbox {
             pool,
             links,
             peers: (0..peers_max).map(|_| None).collect(),
             validators: Vec::with_capacity(peers_max),
             worn,
-            counters: Counters::new("spread"),
+            counters: latency.counters("spread"),
+            latency,
         }
     }
 
@@ -107,6 +119,7 @@ impl<P: FramePool> Outbox<P> {
         &mut self,
         peer: PeerIndex,
         class: PriorityClass,
+        origin: Option<Origin>,
         message_bytes: usize,
         write: impl FnOnce(&mut [u8]),
     ) -> Sent {
@@ -132,7 +145,8 @@ impl<P: FramePool> Outbox<P> {
             self.counters.count(SpreadCounter::SealFailed);
             return Sent::Never;
         }
-        let pushed = ring.push(buf);
+        self.latency.note(origin);
+        let pushed = ring.push(OutFrame { buf, origin });
         debug_assert!(pushed.is_ok(), "the room was checked");
         if destination.sealer.is_worn() && !destination.reported {
             let (session, key_phase) = destination.sealer.key();

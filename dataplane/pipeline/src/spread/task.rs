@@ -134,7 +134,7 @@ impl BlockJob {
                     Target::Peer(peer) => peer,
                 };
                 let copy = |place: &mut [u8]| place.copy_from_slice(&message);
-                match outbox.send(peer, PriorityClass::Block, message.len(), copy) {
+                match outbox.send(peer, PriorityClass::Block, None, message.len(), copy) {
                     Sent::NoRoom => return (frames, false),
                     Sent::Yes | Sent::Never => frames += 1,
                 }

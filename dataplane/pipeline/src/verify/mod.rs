@@ -15,6 +15,7 @@ mod recent;
 mod signatures;
 
 use crate::clock::{ClockPage, Received};
+use crate::latency::{LatencyRecorder, Since};
 use crate::link::{FinalTx, MessageFrame, OwnBatch, Span, StampedFrame, VerifiedTx};
 use crate::metrics::{Counters, StageMetrics};
 use crate::poll::{PollContext, Progress, Stage};
@@ -128,6 +129,7 @@ pub struct Verify<P: FramePool> {
     messages_per_poll: usize,
     jobs: Vec<Job<P::Buf>>,
     tree: Tree,
+    latency: LatencyRecorder,
     counters: Counters<VerifyCounter>,
 }
 
@@ -137,6 +139,7 @@ impl<P: FramePool> Verify<P> {
     pub fn new(config: VerifyConfig, clock: ClockPage, links: VerifyLinks<P>) -> Verify<P> {
         let chain = config.rules.chain_id;
         let messages = config.messages_per_poll.max(1);
+        let latency = LatencyRecorder::new(Since::Wire, clock.clone());
         Verify {
             links,
             checker: Checker::new(config.rules, config.recent_txs, messages * CHECKS_MAX, config.salt),
@@ -146,7 +149,8 @@ impl<P: FramePool> Verify<P> {
             messages_per_poll: messages,
             jobs: Vec::with_capacity(messages),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
-            counters: Counters::new("verify"),
+            counters: Counters::timed("verify", &[&latency]),
+            latency,
         }
     }
 
@@ -300,7 +304,7 @@ impl<P: FramePool> Verify<P> {
         let copy = self.links.pool.alloc().map(|mut buf| {
             buf.set_len(message.len());
             buf.data_mut().copy_from_slice(&message);
-            self.links.to_spread.push(OwnBatch { buf }).is_ok()
+            self.links.to_spread.push(OwnBatch { buf, received }).is_ok()
         });
         if copy != Some(true) {
             self.counters.count(VerifyCounter::DroppedSpread);
@@ -321,6 +325,9 @@ impl<P: FramePool> Verify<P> {
     }
 
     fn send_to_order(&mut self, frame: StampedFrame<P::Buf>) {
+        for tx in &frame.txs {
+            self.latency.note(frame.received_of(tx));
+        }
         self.counters.add(VerifyCounter::Passed, frame.txs.len() as u64);
         let sent = self.links.to_order.push(frame);
         debug_assert!(sent.is_ok(), "the poll checked the room");
@@ -363,6 +370,7 @@ impl<P: FramePool> Stage for Verify<P> {
             self.settle(cx.tsc);
         }
         if room == 0 {
+            self.latency.settle();
             return Progress { work, backpressured: true };
         }
         let mut starved = false;
@@ -370,11 +378,13 @@ impl<P: FramePool> Stage for Verify<P> {
             starved = !self.flush();
             work += usize::from(!starved);
         }
+        self.latency.settle();
         Progress { work, backpressured: starved }
     }
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
         self.ingress.refresh();
+        self.latency.publish();
         self.counters.publish();
     }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod check;
 mod compare;
+mod jitter;
 mod plan;
 mod show;
 
@@ -61,6 +62,18 @@ Examples:
   roko tune compare devnet-2core my.toml --for 20s --rate 3000 --rounds 7
 The machine should do nothing else. The devnet's ports are virtual: network cards are not part of it.")]
     Compare(compare::CompareArgs),
+    /// Spin on each core for a while, and say for each moment at which it was away what took it.
+    #[command(after_help = "\
+Examples:
+  roko tune jitter --for 10s                            each core that the profile's poll threads have, or all of them
+  roko tune jitter --core 3 --above-us 2 --for 1m       one core, and shorter gaps too
+  roko tune jitter --for 5s --json --gaps               for a program, with every gap and its evidence
+A thread on the core reads the time-stamp counter and does nothing else. Where two readings lie apart it was away, and
+what the kernel counted meanwhile says why: time spent waiting (preemption), a stop, stolen time, page faults,
+interrupts. What each cause is, and which line of `roko tune check` mends it, stands below the table.
+Run it on an idle machine to judge the machine, and beside a running node to see what the node's cores suffer.
+It is one core after the other, and each is busy meanwhile.")]
+    Jitter(jitter::JitterArgs),
 }
 
 /// The profile that a command is about.
@@ -122,6 +135,7 @@ pub fn run(command: &TuneCommand) -> CliResult {
         TuneCommand::Revert(args) => apply::run_revert(args),
         TuneCommand::Plan(args) => plan::run(args),
         TuneCommand::Compare(args) => compare::run(args),
+        TuneCommand::Jitter(args) => jitter::run(args),
     }
 }
 
