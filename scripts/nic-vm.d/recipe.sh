@@ -109,7 +109,7 @@ build_driver() {
         -Wl,-soname,"$(basename "${plugin%.*}")" -o driver.so \
         -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_bus_pci -lrte_pci -lrte_net -lrte_eal -lbsd
     cp driver.so "$plugin"
-    cd / && rm -rf "$work"
+    cd / && rm -rf "$work" /var/lib/apt/lists
 }
 
 # The kernel, and the modules for the cards in the order in which they are loaded.
@@ -131,5 +131,5 @@ fetch_kernel() {
         number=$((number + 1))
     done
     ls -l /guest-modules
-    rm -rf "/usr/lib/modules/$version"
+    rm -rf "/usr/lib/modules/$version" /var/lib/apt/lists
 }

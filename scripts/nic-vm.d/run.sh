@@ -93,7 +93,7 @@ assemble() {
     chmod 755 "$guest/init"
     for suite in "${suites[@]}"; do
         inside=$guest/run-$number-$suite
-        mkdir -p "$inside"/{dev,proc,sys,tmp,run}
+        mkdir -p "$inside"/{dev,proc,sys,tmp,var/run}
         cp "$dir/target-$suite/debug/examples/nic_vm" "$inside/nic_vm"
         strip --strip-debug "$inside/nic_vm"
         copy_libraries "$dir/$suite" "$inside"

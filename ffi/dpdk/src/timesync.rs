@@ -5,20 +5,21 @@
 //!
 //! # What igb (82576) does
 //!
-//! Read in DPDK 22.11's `net_e1000_igb` and seen on QEMU's emulated card (`scripts/nic-vm`):
+//! Read in the driver of DPDK 22.11, and seen with 22.11 and 24.11 on QEMU's emulated card (`scripts/nic-vm`):
 //!
 //! * Without `RTE_LIBRTE_IEEE1588`, which Debian does not set, received mbufs are never marked
-//!   (`Mbuf::has_rx_register_timestamp`), and a wanted departure stamp is silently not asked for. `read_rx_ns` works all the same.
+//!   (`Mbuf::has_rx_register_timestamp`), and a departure stamp that is wanted is silently not asked for. `read_rx_ns` works
+//!   all the same.
 //! * There is one register for receipt and one for departure, whatever number is asked for. A stamp stays until it is read,
-//!   and frames that come meanwhile get none. So a stamp belongs to the oldest event frame since the last reading: read it
-//!   for each marked frame before the next can come, or do not trust it.
+//!   and frames that come meanwhile get none. So it belongs to the oldest stamped frame since the last reading, which without
+//!   the mark nobody can tell.
 //! * Only PTP over Ethernet is stamped, and of its event messages only Sync: the driver leaves `TSYNCRXCFG`, which names the message
-//!   type, at 0. A master that needs the arrival of Delay_Req gets no stamp from it.
+//!   type, at 0. The arrival of a Delay_Req, which a master needs, has no stamp.
 //! * PTP's multicast addresses pass the card's filter only when the port is promiscuous.
 //! * Enabling restarts the clock, from 0 on the card and from anywhere in the emulator; starting the port disables it, so enable
 //!   it after the start.
 //! * The clock, receipt and departure are three sums that the driver keeps in software. Its call that sets the time gives all
-//!   three the new value, but not the count to which it belongs: each is then late by the time since it was last read. Moving
+//!   three the new value, but not the count to which it belongs: each is then ahead by the time since it was last read. Moving
 //!   the time is right for all three, so [`Timesync::write_ns`] moves it.
 //! * The sums are not guarded: one thread may use a port's clock at a time.
 
