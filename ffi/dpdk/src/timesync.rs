@@ -2,6 +2,26 @@
 //!
 //! No virtual device has one; the drivers that do are axgbe, bnxt, cnxk, dpaa2, e1000, hns3, i40e, ice, ixgbe, ngbe
 //! and txgbe. The clock's rate is left alone: the servo that disciplines time is ours, in software.
+//!
+//! # What igb (82576) does
+//!
+//! Read in the driver of DPDK 22.11, and seen with 22.11 and 24.11 on QEMU's emulated card (`scripts/nic-vm`):
+//!
+//! * Without `RTE_LIBRTE_IEEE1588`, which Debian does not set, received mbufs are never marked
+//!   (`Mbuf::has_rx_register_timestamp`), and a departure stamp that is wanted is silently not asked for. `read_rx_ns` works
+//!   all the same.
+//! * There is one register for receipt and one for departure, whatever number is asked for. A stamp stays until it is read,
+//!   and frames that come meanwhile get none. So it belongs to the oldest stamped frame since the last reading, which without
+//!   the mark nobody can tell.
+//! * Only PTP over Ethernet is stamped, and of its event messages only Sync: the driver leaves `TSYNCRXCFG`, which names the message
+//!   type, at 0. The arrival of a Delay_Req, which a master needs, has no stamp.
+//! * PTP's multicast addresses pass the card's filter only when the port is promiscuous.
+//! * Enabling restarts the clock, from 0 on the card and from anywhere in the emulator; starting the port disables it, so enable
+//!   it after the start.
+//! * The clock, receipt and departure are three sums that the driver keeps in software. Its call that sets the time gives all
+//!   three the new value, but not the count to which it belongs: each is then ahead by the time since it was last read. Moving
+//!   the time is right for all three, so [`Timesync::write_ns`] moves it.
+//! * The sums are not guarded: one thread may use a port's clock at a time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -106,14 +126,11 @@ impl Timesync {
         Ok(in_ns(seconds, nanoseconds))
     }
 
-    /// Sets the clock, in ns.
+    /// Sets the clock, in ns, by moving it: what a read and a move take (microseconds) is its error. The driver's own call is
+    /// not used, see the head of this file.
     pub fn write_ns(&mut self, time_ns: i64) -> Result<(), Error> {
-        let port = self.enabled.device.id();
-        let _call = self.enabled.lock();
-        let (seconds, nanoseconds) = (time_ns.div_euclid(1_000_000_000), time_ns.rem_euclid(1_000_000_000));
-        // SAFETY: the port is valid; the time is passed by value.
-        let code = unsafe { dpdk_sys::dpdk_timesync_write_time(port, seconds, nanoseconds) };
-        port_result(port, "set its time", code).map(drop)
+        let now_ns = self.read_ns()?;
+        self.adjust_ns(time_ns.saturating_sub(now_ns))
     }
 
     /// Moves the clock by this many ns, forwards or back.

@@ -232,13 +232,6 @@ static inline int dpdk_timesync_read_time(uint16_t port, int64_t *seconds, int64
 	return rc;
 }
 
-static inline int dpdk_timesync_write_time(uint16_t port, int64_t seconds, int64_t nanoseconds)
-{
-	struct timespec at = {seconds, nanoseconds};
-
-	return rte_eth_timesync_write_time(port, &at);
-}
-
 static inline int dpdk_timesync_read_rx(uint16_t port, uint32_t flags, int64_t *seconds,
 					int64_t *nanoseconds)
 {
