@@ -10,7 +10,8 @@ use roko_pipeline::link::{ControlFrame, MessageFrame, SealedFrame};
 use roko_pipeline::open::Open;
 use roko_pipeline::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use roko_pipeline::port::Port as _;
-use roko_pipeline::port::dpdk::DpdkPort;
+use roko_pipeline::port::RxStamps;
+use roko_pipeline::port::dpdk::{DpdkPort, DpdkStamps};
 use roko_pipeline::rx::Rx;
 use roko_pipeline::session::{AeadKeys, SEAL_BYTES, Sealer};
 use roko_ring::seqlock::{PageWriter, page};
@@ -121,7 +122,7 @@ impl Line {
         let (mut port, far) = ring_port(eal, name, 2 * FRAMES).expect("a port");
         let mut queues = port.start(&PortConfig::default(), pool).expect("it starts");
         let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
-        let (rx, _, _) = DpdkPort::new(rx, tx, pool.clone(), "net_ring", None).split();
+        let (rx, _, _) = DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None).split();
         let (writer, page) = clock();
         // No limit bites here: the cost of the limiter is measured, not its effect.
         let limit = RateLimit { frames_per_second: 1_000_000_000, burst_frames: 1_000_000_000 };
@@ -141,16 +142,17 @@ impl Line {
         let (control_out, control) = ring(DEPTH);
         let (known, moved) = ring(16);
         Line {
-            rx: Rx::new(rx, page, None, rx_out),
-            filter: Filter::new(filter, moved, filter_in, filter_out),
+            rx: Rx::new((rx, RxStamps::Poll), page.clone(), None, rx_out),
+            filter: Filter::new(filter, page.clone(), moved, filter_in, filter_out),
             decode: Decode::new(
                 SOURCES,
                 Box::new(Clients),
+                page.clone(),
                 decode_in,
                 (established_in, retired_out),
                 decode_out,
             ),
-            open: Open::new(SOURCES, open_in, opened_out, control_out, (established_out, retired_in)),
+            open: Open::new(SOURCES, page, open_in, opened_out, control_out, (established_out, retired_in)),
             opened,
             pool: pool.clone(),
             far,

@@ -6,6 +6,7 @@
 //! and nothing else. Keys that the control plane retires are forgotten here and in the next stage.
 
 use crate::clock::ClockPage;
+use crate::keyed::{Keyed, keyed};
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, SealedFrame};
 use crate::metrics::{Counters, StageMetrics};
@@ -76,7 +77,7 @@ pub struct Decode<B> {
     retired: Producer<Retired>,
     source: Box<dyn KeySource>,
     /// At most three keys a peer; twice the room, so that it never grows.
-    sessions: HashMap<KeyName, (PeerIndex, Role)>,
+    sessions: HashMap<KeyName, (PeerIndex, Role), Keyed>,
     peers: Box<[PeerSessions]>,
     latency: LatencyRecorder,
     counters: Counters<DecodeCounter>,
@@ -100,7 +101,7 @@ impl<B: FrameBuf> Decode<B> {
             established,
             retired,
             source,
-            sessions: HashMap::with_capacity(2 * (LIVE_SESSIONS + 1) * peers_max),
+            sessions: HashMap::with_capacity_and_hasher(2 * (LIVE_SESSIONS + 1) * peers_max, keyed()),
             peers: vec![PeerSessions::default(); peers_max].into_boxed_slice(),
             counters: Counters::timed("decode", &[&latency]),
             latency,

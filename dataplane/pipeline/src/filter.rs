@@ -4,6 +4,7 @@
 //! in a table of fixed size. Known peers have generous buckets of their own that no stranger's hash can share.
 
 use crate::clock::ClockPage;
+use crate::keyed::{Keyed, keyed};
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
@@ -18,7 +19,6 @@ use roko_wire::NanoMoment;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
 use roko_wire::net::{NetError, parse_udp};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 
 crate::counters!(
@@ -73,22 +73,38 @@ pub struct FilterConfig {
     pub known_addresses: Vec<IpAddr>,
 }
 
+/// A limit in the terms of its arithmetic, nanoseconds.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// From one token to the next.
+    period_ns: u64,
+    /// How far ahead of now tokens may be taken.
+    ahead_ns_max: u64,
+}
+
+impl Pace {
+    fn of(limit: RateLimit) -> Pace {
+        let period_ns = 1_000_000_000 / u64::from(limit.frames_per_second.max(1));
+        Pace { period_ns, ahead_ns_max: period_ns.saturating_mul(limit.burst_frames.max(1).into()) }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Bucket {
-    /// The moment at which the bucket was or will be full: tokens are the time passed since, capped.
-    full_at: u128,
+    /// The moment at which the bucket was or will be full: tokens are the time passed since, capped. Nanoseconds of the chain's
+    /// timescale, which 64 bits hold until the year 2554.
+    full_at_ns: u64,
 }
 
 impl Bucket {
     /// Takes a token if there is one. A bucket is full when `full_at` is past; each token moves it one period ahead
     /// (the generic cell rate algorithm, ITU-T I.371).
-    fn take(&mut self, limit: &RateLimit, now: NanoMoment) -> bool {
-        let period = 1_000_000_000 / u128::from(limit.frames_per_second.max(1));
-        let full_at = self.full_at.max(now.0) + period;
-        if full_at - now.0 > period * u128::from(limit.burst_frames.max(1)) {
+    fn take(&mut self, pace: Pace, now_ns: u64) -> bool {
+        let full_at_ns = self.full_at_ns.max(now_ns).saturating_add(pace.period_ns);
+        if full_at_ns - now_ns > pace.ahead_ns_max {
             return false;
         }
-        self.full_at = full_at;
+        self.full_at_ns = full_at_ns;
         true
     }
 }
@@ -102,10 +118,12 @@ pub struct Filter<B> {
     out: Producer<Datagram<B>>,
     config: FilterConfig,
     /// Twice the room that known peers need, so that it never grows.
-    known: HashMap<IpAddr, Bucket>,
+    known: HashMap<IpAddr, Bucket, Keyed>,
+    known_pace: Pace,
+    stranger_pace: Pace,
     moved: Consumer<KnownAddress>,
     strangers: Box<[Bucket]>,
-    hasher: RandomState,
+    hasher: Keyed,
     latency: LatencyRecorder,
     counters: Counters<FilterCounter>,
 }
@@ -121,16 +139,19 @@ impl<B: FrameBuf> Filter<B> {
         out: Producer<Datagram<B>>,
     ) -> Filter<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock);
-        let mut known = HashMap::with_capacity(4 * config.known_addresses.len());
+        let (known_pace, stranger_pace) = (Pace::of(config.known), Pace::of(config.stranger));
+        let mut known = HashMap::with_capacity_and_hasher(4 * config.known_addresses.len(), keyed());
         known.extend(config.known_addresses.iter().map(|ip| (*ip, Bucket::default())));
         Filter {
             input,
             out,
             config,
             known,
+            known_pace,
+            stranger_pace,
             moved,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
-            hasher: RandomState::new(),
+            hasher: keyed(),
             counters: Counters::timed("filter", &[&latency]),
             latency,
         }
@@ -163,8 +184,9 @@ impl<B: FrameBuf> Filter<B> {
     }
 
     fn take_token(&mut self, source: IpAddr, now: NanoMoment) -> bool {
+        let now_ns = u64::try_from(now.0).unwrap_or(u64::MAX);
         if let Some(bucket) = self.known.get_mut(&source) {
-            return bucket.take(&self.config.known, now);
+            return bucket.take(self.known_pace, now_ns);
         }
         let mut hasher = self.hasher.build_hasher();
         match source {
@@ -172,7 +194,7 @@ impl<B: FrameBuf> Filter<B> {
             IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
         }
         let place = hasher.finish() as usize % STRANGER_BUCKETS;
-        self.strangers[place].take(&self.config.stranger, now)
+        self.strangers[place].take(self.stranger_pace, now_ns)
     }
 }
 
@@ -224,10 +246,10 @@ mod tests {
 
     #[test]
     fn a_bucket_gives_its_burst_at_once_and_its_rate_later() {
-        let limit = RateLimit { frames_per_second: 10, burst_frames: 3 };
+        let pace = Pace::of(RateLimit { frames_per_second: 10, burst_frames: 3 });
         let mut bucket = Bucket::default();
-        let at = |ms: u128| NanoMoment(1_700_000_000_000_000_000 + ms * 1_000_000);
-        let taken = |bucket: &mut Bucket, ms| (0..9).filter(|_| bucket.take(&limit, at(ms))).count();
+        let at = |ms: u64| 1_700_000_000_000_000_000 + ms * 1_000_000;
+        let taken = |bucket: &mut Bucket, ms| (0..9).filter(|_| bucket.take(pace, at(ms))).count();
         assert_eq!(taken(&mut bucket, 0), 3);
         assert_eq!(taken(&mut bucket, 99), 0);
         assert_eq!(taken(&mut bucket, 100), 1);

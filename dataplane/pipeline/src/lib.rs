@@ -22,6 +22,7 @@ pub mod filter;
 pub mod histogram;
 pub mod idle;
 pub mod inject;
+mod keyed;
 pub mod keys;
 pub mod latency;
 pub mod link;

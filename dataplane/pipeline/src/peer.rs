@@ -2,6 +2,7 @@
 //! control plane.
 
 use crate::session::AeadKeys;
+use core::hash::{Hash, Hasher};
 use core::net::IpAddr;
 use roko_wire::ValidatorIndex;
 use roko_wire::frame::FrameHeader;
@@ -40,7 +41,7 @@ impl Role {
 }
 
 /// How a frame names the key that seals it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyName {
     /// The sender's session.
     pub session: u64,
@@ -48,6 +49,14 @@ pub struct KeyName {
     pub core: u8,
     /// The key's generation within the session.
     pub phase: u8,
+}
+
+impl Hash for KeyName {
+    /// Two words: a hasher has no more to do than for two numbers.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.session);
+        state.write_u16(u16::from_le_bytes([self.core, self.phase]));
+    }
 }
 
 impl KeyName {

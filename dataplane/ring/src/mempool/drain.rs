@@ -11,10 +11,10 @@
 //! the line goes on behind them.
 
 use super::Mempool;
-use super::index::NIL;
 use super::slots::{Place, SENDER};
 use super::types::{DrainReport, Drained, Ended, Limits, Span, Verdict};
 use super::wheel::Home;
+use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 /// What became of a transaction that was offered.

@@ -5,8 +5,8 @@
 //! a drain checks `valid_until` to the nanosecond.
 
 use super::bitmap::Bitmap;
-use super::index::NIL;
 use super::slots::{EXPIRY, Slots, push_front, unlink};
+use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 /// Seconds of 2^30 ns in the wheel: 39 hours, above the default validity window of 24.

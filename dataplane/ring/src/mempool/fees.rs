@@ -5,8 +5,8 @@
 
 use super::bitmap::Bitmap;
 use super::config::SLOT_CLASSES;
-use super::index::NIL;
 use super::slots::{FEE, Slots, push_front, unlink};
+use crate::index::NIL;
 
 /// Fees 0 to 7 have a class each; above, eight classes an octave up to 2^128.
 const FEE_CLASSES: usize = 8 + 125 * 8;

@@ -4,8 +4,8 @@
 //! amortised, without memory of its own. A heap is the index of its root, or `NIL`. Nothing here recurses, so a
 //! hostile shape cannot exhaust the stack.
 
-use super::index::NIL;
 use super::slots::Slots;
+use crate::index::NIL;
 
 /// Makes the later of two roots the first child of the earlier; returns the earlier.
 #[inline]

@@ -2,10 +2,10 @@
 
 use super::Mempool;
 use super::fees::fee_class;
-use super::index::NIL;
 use super::senders::Spot;
 use super::slots::{Cold, Hot, Place};
 use super::types::{Inserted, NewTx, Refused};
+use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 impl<M: Copy> Mempool<M> {

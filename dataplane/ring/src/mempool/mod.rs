@@ -26,7 +26,6 @@ mod expiry;
 mod fees;
 mod flight;
 mod heap;
-mod index;
 mod insert;
 mod late;
 mod remembered;
@@ -44,7 +43,7 @@ pub use fees::fee_class;
 pub use stats::{Counters, Stats};
 pub use types::{DrainReport, Drained, Ended, Inserted, Limits, NewTx, Refused, Span, Verdict, View};
 
-use index::{Hasher, Index, NIL};
+use crate::index::{Hasher, Index, NIL};
 use roko_wire::{Address, NanoMoment, TxId};
 use slots::{Place, SENDER, Slots};
 

@@ -1,6 +1,6 @@
 //! Hashes of finalised transactions, so that a late copy is refused. A ring: the oldest goes first.
 
-use super::index::{Hasher, Index};
+use crate::index::{Hasher, Index};
 use roko_wire::{NanoMoment, TxId};
 
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! The sender index: each sender's transactions as a chain by ascending nonce.
 
-use super::index::{Hasher, Index, NIL};
 use super::slots::{Link, Place, SENDER, Slots, unlink};
+use crate::index::{Hasher, Index, NIL};
 use roko_wire::Address;
 
 #[derive(Clone, Copy)]

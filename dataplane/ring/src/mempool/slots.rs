@@ -5,7 +5,7 @@
 //! while they are still in the cache.
 
 use super::config::{Config, SLOT_CLASSES};
-use super::index::NIL;
+use crate::index::NIL;
 use roko_wire::{Address, NanoMoment, TxId};
 
 /// Which intrusive list of [`Hot::lists`].

@@ -4,8 +4,8 @@
 //! and nothing else. A tag is open exactly while it holds a transaction.
 
 use super::config::TAGS_PER_TX_MAX;
-use super::index::{Hasher, Index, NIL};
 use super::slots::Slots;
+use crate::index::{Hasher, Index, NIL};
 
 #[derive(Clone, Copy)]
 struct Node {

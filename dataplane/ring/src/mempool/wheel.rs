@@ -13,8 +13,8 @@
 
 use super::bitmap::Bitmap;
 use super::heap;
-use super::index::NIL;
 use super::slots::Slots;
+use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 /// Ticks saturate here; leaves room for window arithmetic.

@@ -2,7 +2,7 @@
 
 use crate::mempool::Mempool;
 use crate::mempool::expiry::second;
-use crate::mempool::index::NIL;
+use crate::index::NIL;
 use crate::mempool::slots::{EXPIRY, FEE, Hot, Place, SENDER};
 use crate::mempool::wheel::Home;
 use roko_wire::NanoMoment;

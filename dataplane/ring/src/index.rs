@@ -6,9 +6,9 @@
 use roko_wire::{Address, TxId};
 
 /// No index.
-pub(super) const NIL: u32 = u32::MAX;
+pub(crate) const NIL: u32 = u32::MAX;
 
-pub(super) struct Index {
+pub(crate) struct Index {
     /// Hash in the high half, index in the low half; [`EMPTY`] if unused.
     cells: Box<[u64]>,
     mask: usize,
@@ -19,14 +19,14 @@ const EMPTY: u64 = u64::MAX;
 
 impl Index {
     /// A table for at most `keys` keys.
-    pub(super) fn new(keys: usize) -> Index {
+    pub(crate) fn new(keys: usize) -> Index {
         let cells = (keys * 2).next_power_of_two();
         Index { cells: vec![EMPTY; cells].into(), mask: cells - 1, len: 0 }
     }
 
     /// The index under `hash` for which `is_it` holds.
     #[inline]
-    pub(super) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = hash as usize & self.mask;
         loop {
             let cell = self.cells[at];
@@ -40,9 +40,21 @@ impl Index {
         }
     }
 
+    /// Asks for the memory in which a probe for `hash` begins.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u32) {
+        crate::prefetch::value(&self.cells[hash as usize & self.mask]);
+    }
+
+    /// The first index under `hash`, which is the right one unless two hashes are equal.
+    #[inline]
+    pub(crate) fn guess(&self, hash: u32) -> Option<u32> {
+        self.find(hash, |_| true)
+    }
+
     /// Adds an index; the caller has seen that its key is absent.
     #[inline]
-    pub(super) fn insert(&mut self, hash: u32, index: u32) {
+    pub(crate) fn insert(&mut self, hash: u32, index: u32) {
         debug_assert!(index != NIL && self.len * 2 < self.cells.len() + 2, "the table is sized for its keys");
         let mut at = hash as usize & self.mask;
         while self.cells[at] != EMPTY {
@@ -53,7 +65,7 @@ impl Index {
     }
 
     /// Removes an index that is present, and closes the gap so that every probe still ends at a free cell.
-    pub(super) fn remove(&mut self, hash: u32, index: u32) {
+    pub(crate) fn remove(&mut self, hash: u32, index: u32) {
         let wanted = u64::from(hash) << 32 | u64::from(index);
         let mut gap = hash as usize & self.mask;
         while self.cells[gap] != wanted {
@@ -82,43 +94,50 @@ impl Index {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.cells.len() * 8
     }
 }
 
 /// The secret of the tables' hash: folded multiplications over the key's words (as in wyhash).
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     keys: [u64; 5],
 }
 
 impl Hasher {
-    pub(super) fn new(seed: u64) -> Hasher {
+    pub(crate) fn new(seed: u64) -> Hasher {
         let mut state = seed;
         Hasher { keys: core::array::from_fn(|_| split_mix(&mut state)) }
     }
 
     #[inline]
-    pub(super) fn id(&self, id: &TxId) -> u32 {
+    pub(crate) fn id(&self, id: &TxId) -> u32 {
         let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|byte| id.0[at * 8 + byte]));
         let [a, b, c, d, e] = self.keys;
         finish(fold(word(0) ^ a, word(1) ^ b) ^ fold(word(2) ^ c, word(3) ^ d), e)
     }
 
     #[inline]
-    pub(super) fn sender(&self, sender: &Address) -> u32 {
+    pub(crate) fn sender(&self, sender: &Address) -> u32 {
         let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|byte| sender.0[at * 8 + byte]));
         let last = u32::from_le_bytes(core::array::from_fn(|byte| sender.0[16 + byte]));
         let [a, b, c, d, e] = self.keys;
         finish(fold(word(0) ^ b, word(1) ^ c) ^ fold(u64::from(last) ^ d, a), e)
     }
 
+    /// A key of two words.
     #[inline]
-    pub(super) fn tag(&self, tag: u64) -> u32 {
+    pub(crate) fn words(&self, [first, second]: [u64; 2]) -> u32 {
+        let [a, b, _, d, e] = self.keys;
+        finish(fold(first ^ a, second ^ b) ^ second.wrapping_mul(d | 1), e)
+    }
+
+    #[inline]
+    pub(crate) fn tag(&self, tag: u64) -> u32 {
         finish(fold(tag ^ self.keys[3], self.keys[0]), self.keys[4])
     }
 }

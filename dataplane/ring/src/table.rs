@@ -1,0 +1,201 @@
+//! A hash table of fixed size for what bursts of frames look up: addresses, sessions.
+//!
+//! A lookup costs two cache misses when there are many records. They are what it costs, so they can be asked for ahead:
+//!
+//! ```text
+//!   hash every key of the burst,  prefetch      the index cell of each
+//!                                 prefetch_record   the record of each
+//!                                 get               each: by now it is in the cache
+//! ```
+//!
+//! Hashes are keyed by a secret that the caller draws. Strangers choose what is looked up, never what is stored, and see
+//! no hash. Nothing is allocated after construction; at most half the cells are used, records lie densely.
+
+use crate::index::{Hasher, Index};
+use crate::prefetch;
+
+/// What a table is keyed by.
+pub trait Key: Copy + Eq {
+    /// The key as two words; different keys should differ in them.
+    fn words(&self) -> [u64; 2];
+}
+
+/// A hash under a table's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(u32);
+
+/// Records by key.
+pub struct Table<K, V> {
+    hasher: Hasher,
+    index: Index,
+    records: Box<[Option<(K, V)>]>,
+    /// Places that are not in use.
+    free: Vec<u32>,
+}
+
+impl<K: Key, V> Table<K, V> {
+    /// Room for `records` records; `secret` is a random number that nobody else knows.
+    ///
+    /// # Panics
+    /// When there are more than 2^30 records.
+    #[must_use]
+    pub fn new(records: usize, secret: u64) -> Table<K, V> {
+        assert!(records <= 1 << 30, "an index is 32 bits");
+        Table {
+            hasher: Hasher::new(secret),
+            index: Index::new(records.max(1)),
+            records: (0..records).map(|_| None).collect(),
+            free: (0..records as u32).rev().collect(),
+        }
+    }
+
+    /// A key's hash.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &K) -> Hash {
+        Hash(self.hasher.words(key.words()))
+    }
+
+    /// Asks for the index cell of a hash.
+    #[inline]
+    pub fn prefetch(&self, hash: Hash) {
+        self.index.prefetch(hash.0);
+    }
+
+    /// Asks for the record that probably has this hash.
+    #[inline]
+    pub fn prefetch_record(&self, hash: Hash) {
+        if let Some(place) = self.index.guess(hash.0) {
+            prefetch::value(&self.records[place as usize]);
+        }
+    }
+
+    #[inline]
+    fn place(&self, hash: Hash, key: &K) -> Option<u32> {
+        let is_it = |place: u32| self.records[place as usize].as_ref().is_some_and(|(there, _)| there == key);
+        self.index.find(hash.0, is_it)
+    }
+
+    /// The record of a key, whose hash is `hash`.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, hash: Hash, key: &K) -> Option<&V> {
+        let place = self.place(hash, key)?;
+        self.records[place as usize].as_ref().map(|(_, value)| value)
+    }
+
+    /// The same, to change.
+    #[inline]
+    #[must_use]
+    pub fn get_mut(&mut self, hash: Hash, key: &K) -> Option<&mut V> {
+        let place = self.place(hash, key)?;
+        self.records[place as usize].as_mut().map(|(_, value)| value)
+    }
+
+    /// Stores a record in the place of the key's old one, if there is one. False when the table is full.
+    pub fn insert(&mut self, key: K, value: V) -> bool {
+        let hash = self.hash(&key);
+        let place = match self.place(hash, &key) {
+            Some(place) => place,
+            None => {
+                let Some(place) = self.free.pop() else { return false };
+                self.index.insert(hash.0, place);
+                place
+            }
+        };
+        self.records[place as usize] = Some((key, value));
+        true
+    }
+
+    /// Takes a record out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let hash = self.hash(key);
+        let place = self.place(hash, key)?;
+        self.index.remove(hash.0, place);
+        self.free.push(place);
+        self.records[place as usize].take().map(|(_, value)| value)
+    }
+
+    /// Records stored.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// Many keys have the same words, so that hashes collide.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Coarse(u8);
+
+    impl Key for Coarse {
+        fn words(&self) -> [u64; 2] {
+            [u64::from(self.0 / 4), 0]
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u8, u32),
+        Remove(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0_u8..40, any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
+            (0_u8..40).prop_map(Step::Remove),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map_with_so_much_room(
+            steps in prop::collection::vec(step(), 1..300),
+            room in 0_usize..24,
+            secret in any::<u64>(),
+        ) {
+            let mut table = Table::new(room, secret);
+            let mut model = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Insert(key, value) => {
+                        let key = Coarse(key);
+                        let fits = model.len() < room || model.contains_key(&key);
+                        prop_assert_eq!(table.insert(key, value), fits);
+                        if fits {
+                            model.insert(key, value);
+                        }
+                    }
+                    Step::Remove(key) => {
+                        prop_assert_eq!(table.remove(&Coarse(key)), model.remove(&Coarse(key)));
+                    }
+                }
+                prop_assert_eq!((table.len(), table.is_empty()), (model.len(), model.is_empty()));
+                for key in (0..40).map(Coarse) {
+                    let hash = table.hash(&key);
+                    table.prefetch(hash);
+                    table.prefetch_record(hash);
+                    prop_assert_eq!(table.get(hash, &key), model.get(&key));
+                    prop_assert_eq!(table.get_mut(hash, &key).copied(), model.get(&key).copied());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn different_secrets_hash_differently() {
+        let of = |secret| Table::<Coarse, ()>::new(1, secret).hash(&Coarse(8));
+        assert_ne!(of(1), of(2));
+    }
+}
