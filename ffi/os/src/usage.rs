@@ -4,13 +4,19 @@
 
 use crate::OsError;
 use crate::stolen::{self, ScheduleTimes};
+use crate::tsc::tsc;
 use core::time::Duration;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+/// Readings of the account until the thread kept its core during one.
+const TRIES_MAX: usize = 4;
+
 /// What the kernel counts of a thread since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ThreadUsage {
+    /// The time-stamp counter when the rest was so.
+    pub tsc: u64,
     /// Time on a core, nanoseconds. Where the kernel knows of stolen time, that is not in it.
     pub running_ns: u64,
     /// Time spent runnable while something else had the core, nanoseconds; 0 where the kernel keeps no scheduler statistics.
@@ -43,18 +49,32 @@ impl ThreadUsageReader {
         self.schedstat.is_some()
     }
 
-    /// The account now: three system calls.
+    /// The account at one moment, in four system calls. A thread often loses its core on the way back from one; what was read
+    /// on both sides of that does not fit together, and is read again.
     ///
     /// # Errors
     /// When the kernel does not tell a thread's use of resources.
     pub fn read(&self) -> Result<ThreadUsage, OsError> {
-        let waiting_ns = self.schedule_times().map_or(0, |times| times.waiting_ns);
+        let mut before = self.schedule_times();
+        for _ in 1..TRIES_MAX {
+            let usage = self.read_once(before)?;
+            let after = self.schedule_times();
+            if before.map(|times| times.slices) == after.map(|times| times.slices) {
+                return Ok(usage);
+            }
+            before = after;
+        }
+        self.read_once(before)
+    }
+
+    fn read_once(&self, times: Option<ScheduleTimes>) -> Result<ThreadUsage, OsError> {
         let usage = thread_rusage()?;
         let running = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
         Ok(ThreadUsage {
+            tsc: tsc(),
             running_ns: Duration::try_from(running).map_or(0, |time| time.as_nanos() as u64),
-            waiting_ns,
+            waiting_ns: times.map_or(0, |times| times.waiting_ns),
             voluntary_switches: count(usage.ru_nvcsw),
             involuntary_switches: count(usage.ru_nivcsw),
             minor_faults: count(usage.ru_minflt),

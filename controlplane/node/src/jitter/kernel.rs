@@ -12,8 +12,9 @@ const TRIES_MAX: usize = 4;
 /// What was counted between two readings.
 #[derive(Default)]
 pub(super) struct Counted {
-    /// Ticks of the time-stamp counter.
+    /// Ticks of the time-stamp counter, and its value when the thread's account had been read.
     pub(super) ticks: u64,
+    pub(super) at: u64,
     pub(super) thread: ThreadUsage,
     pub(super) interrupts: u64,
     /// The row of interrupts that grew most.
@@ -29,8 +30,8 @@ pub(super) struct Kernel {
     interrupts: (KernelFile, CoreColumn),
     softirqs: (KernelFile, CoreColumn),
     stat: KernelFile,
-    /// What the counters are compared with, and the time-stamp counter then.
-    thread: (ThreadUsage, u64),
+    /// What the counters are compared with.
+    thread: ThreadUsage,
     steal: u64,
     /// Ticks that all readings together take when nothing holds them up.
     fastest: u64,
@@ -47,7 +48,7 @@ impl Kernel {
     /// The counters of the calling thread, which is pinned to `core`. Everything that is needed is allocated here.
     pub(super) fn of_this_thread(core: usize) -> Result<Kernel, OsError> {
         let usage = ThreadUsageReader::of_this_thread();
-        let thread = (usage.read()?, tsc());
+        let thread = usage.read()?;
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Ok(Kernel {
             core,
@@ -87,26 +88,27 @@ impl Kernel {
             self.interrupts.1.advance(self.interrupts.0.read());
             self.softirqs.1.advance(self.softirqs.0.read());
             self.steal = steal_ticks(self.core, self.stat.read());
-            self.thread = (self.usage.read()?, tsc());
-            let took = self.thread.1.wrapping_sub(began);
+            self.thread = self.usage.read()?;
+            let took = self.thread.tsc.wrapping_sub(began);
             self.fastest = self.fastest.min(took);
             if took <= 2 * self.fastest {
                 break;
             }
         }
-        Ok(between(first, self.thread))
+        Ok(between(&first, &self.thread))
     }
 
     /// What the thread's own account says of the time since it was last read.
     fn thread_since(&mut self) -> Result<Counted, OsError> {
-        let now = (self.usage.read()?, tsc());
-        Ok(between(core::mem::replace(&mut self.thread, now), now))
+        let now = self.usage.read()?;
+        Ok(between(&core::mem::replace(&mut self.thread, now), &now))
     }
 }
 
-fn between((before, then): (ThreadUsage, u64), (after, now): (ThreadUsage, u64)) -> Counted {
+fn between(before: &ThreadUsage, after: &ThreadUsage) -> Counted {
     let less = |after: u64, before: u64| after.saturating_sub(before);
     let thread = ThreadUsage {
+        tsc: after.tsc.wrapping_sub(before.tsc),
         running_ns: less(after.running_ns, before.running_ns),
         waiting_ns: less(after.waiting_ns, before.waiting_ns),
         voluntary_switches: less(after.voluntary_switches, before.voluntary_switches),
@@ -114,5 +116,5 @@ fn between((before, then): (ThreadUsage, u64), (after, now): (ThreadUsage, u64))
         minor_faults: less(after.minor_faults, before.minor_faults),
         major_faults: less(after.major_faults, before.major_faults),
     };
-    Counted { ticks: now.wrapping_sub(then), thread, ..Counted::default() }
+    Counted { ticks: thread.tsc, at: after.tsc, thread, ..Counted::default() }
 }

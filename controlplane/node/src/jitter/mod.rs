@@ -110,24 +110,26 @@ pub fn watch(
     let above = rate.ticks(watch.above_ns).max(1);
     let length = u64::try_from(watch.length.as_nanos()).unwrap_or(u64::MAX);
     let mut watched = Watched { interrupts: kernel.interrupt_names(), ..Watched::default() };
-    kernel.settle()?;
-    let start = tsc();
-    let end = start.saturating_add(rate.ticks(length));
+    let start = kernel.settle()?.at;
+    let over = start.saturating_add(rate.ticks(length));
     let (mut last, mut reading, mut turns) = (start, 0u64, 0u32);
-    while last < end {
+    while last < over {
         let activity = work(last);
         let now = tsc();
         if now.wrapping_sub(last) >= above {
             let counted = kernel.since_settled()?;
-            let gap_ns = rate.nanos(now.wrapping_sub(last));
-            let gap = sample((last, now), gap_ns, activity, &counted, &kernel, rate);
+            // What was read of the thread is as of its own time: a gap that went on until then is one.
+            let end = if counted.at.wrapping_sub(now) >= above { counted.at } else { now };
+            let gap_ns = rate.nanos(end.wrapping_sub(last));
+            let gap = sample((last, end), gap_ns, activity, &counted, &kernel, rate);
             watched.lost += u64::from(out.push(gap).is_err());
             let held_up = kernel.settle()?;
-            last = tsc();
-            reading += last.wrapping_sub(now);
+            // From where the thread's account ends: it may have lost its core on the way back from that.
+            last = held_up.at;
+            reading += last.wrapping_sub(end);
             let off_core_ns = rate.nanos(held_up.ticks).saturating_sub(held_up.thread.running_ns);
             if off_core_ns >= watch.above_ns {
-                let gap = sample((now, last), off_core_ns, Activity::Idle, &held_up, &kernel, rate);
+                let gap = sample((end, last), off_core_ns, Activity::Idle, &held_up, &kernel, rate);
                 watched.lost += u64::from(out.push(gap).is_err());
                 reading = reading.saturating_sub(rate.ticks(off_core_ns));
             }
