@@ -114,7 +114,7 @@ async fn the_page_has_every_metric_in_base_units() {
     assert!(head.contains(&format!("Content-Type: {CONTENT_TYPE}\r\n")), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())), "{head}");
     let samples = parse(&page);
-    let expected: [Expected; 22] = [
+    let expected: [Expected; 27] = [
         ("roko_build_info", &[("version", "0.1.0")], 1.0),
         ("roko_peer_count", &[], 0.0),
         ("roko_messages_total", &[("direction", "sent"), ("kind", "say \"hi\"\n\\")], 3.0),
@@ -130,6 +130,11 @@ async fn the_page_has_every_metric_in_base_units() {
         ("roko_forks_total", &[], 0.0),
         ("roko_time_drift_seconds", &[], -1.5e-6),
         ("roko_sync_accuracy_seconds", &[], 5e-7),
+        ("roko_receive_stamps_total", &[("by", "hardware")], 7.0),
+        ("roko_receive_stamps_total", &[("by", "refused")], 2.0),
+        ("roko_receive_stamp_bound_seconds", &[], 2.5e-6),
+        ("roko_port_clock_offset_seconds", &[], -4e-8),
+        ("roko_clock_faults_total", &[("clock", "port"), ("kind", "stepped")], 3.0),
         ("roko_attestations_total", &[], 0.0),
         ("roko_drops_total", &[("stage", "filter"), ("reason", "rate")], 5.0),
         ("roko_stage_regime_seconds_total", &[("core", "1"), ("regime", "caught_up")], 1.5),
