@@ -109,7 +109,7 @@ async fn json_has_decimal_strings_and_0x_hashes() {
     let expected = json!({
         "id": id,
         "status": "final",
-        "stamp": {"time": "1800000000000000000", "errorBoundNs": "500", "source": "system", "ingress": 0},
+        "stamp": {"time": "1800000000000000000", "errorBoundNs": "500", "source": "system", "stampedBy": "poll", "ingress": 0},
         "placement": {"height": "1", "block": block.id.to_string(), "index": 0, "time": "1800000000000002000"},
         "outcome": {"success": true, "gasUsed": "21000", "feePaid": "21000000"},
         "sender": address(&key(ALICE)).to_string(),

@@ -257,7 +257,7 @@ impl PortCalibrator {
         }
         let (ticks, counts) = (point.tsc - start.tsc, point.count - start.count);
         let q64 = (u128::from(ticks) << 64) / u128::from(counts.max(1));
-        let error_ticks = u128::from(start.half_width_ticks + point.half_width_ticks);
+        let error_ticks = u128::from(start.half_width_ticks.saturating_add(point.half_width_ticks));
         let error_ppb = error_ticks * BILLION as u128 / u128::from(ticks.max(1));
         let window_ns = scale.nanos(ticks);
         let is_strange = match self.settings.unit {

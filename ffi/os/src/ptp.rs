@@ -145,10 +145,10 @@ impl PtpDevice {
         // SAFETY: all bits zero is a valid structure of integers.
         let mut samples: libc::ptp_sys_offset_extended = unsafe { MaybeUninit::zeroed().assume_init() };
         samples.n_samples = out.len() as u32;
-        // Since Linux 6.12 the first reserved word is the clock's id; before, it must be 0, which is CLOCK_REALTIME's.
-        samples.rsv[0] = match clock {
-            SystemClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW as u32,
-            SystemClock::Realtime => libc::CLOCK_REALTIME as u32,
+        // A reserved word before Linux 6.12, which had to be 0: CLOCK_REALTIME's number.
+        samples.clockid = match clock {
+            SystemClock::MonotonicRaw => libc::CLOCK_MONOTONIC_RAW,
+            SystemClock::Realtime => libc::CLOCK_REALTIME,
         };
         // SAFETY: the request reads and writes one ptp_sys_offset_extended, which is borrowed for the call.
         unsafe { request(&self.file, libc::PTP_SYS_OFFSET_EXTENDED, &mut samples) }?;
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(offset_of!(libc::ptp_clock_caps, cross_timestamping), 6 * 4);
         assert_eq!(size_of::<libc::ptp_sys_offset_precise>(), 3 * 16 + 4 * 4);
         assert_eq!(size_of::<libc::ptp_sys_offset_extended>(), 4 * 4 + 25 * 3 * 16);
-        assert_eq!(offset_of!(libc::ptp_sys_offset_extended, rsv), 4);
+        assert_eq!(offset_of!(libc::ptp_sys_offset_extended, clockid), 4);
         assert_eq!(offset_of!(libc::ptp_sys_offset_extended, ts), 16);
         let request = |direction: u64, bytes: usize, number: u64| {
             direction << 30 | (bytes as u64) << 16 | u64::from(b'=') << 8 | number
