@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use roko_benches::fixtures::START;
 use roko_dpdk::{Burst, Eal, Mbuf, MbufPool, Port, PortConfig, RingEnd, ring_port};
 use roko_pipeline::clock::ClockPage;
-use roko_pipeline::decode::{Decode, Established, Retired};
+use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, Established, Retired};
 use roko_pipeline::filter::{Filter, FilterConfig, RateLimit};
 use roko_pipeline::link::{ControlFrame, MessageFrame, SealedFrame};
 use roko_pipeline::open::Open;
@@ -138,6 +138,7 @@ impl Line {
         let (decode_out, open_in) = ring::<SealedFrame<Mbuf>>(DEPTH);
         let (established_out, established_in) = ring::<Established>(256);
         let (retired_out, retired_in) = ring::<Retired>(64);
+        let (admitted_out, admitted_in) = ring(ADMITTED_DEPTH);
         let (opened_out, opened) = ring(DEPTH);
         let (control_out, control) = ring(DEPTH);
         let (known, moved) = ring(16);
@@ -149,10 +150,17 @@ impl Line {
                 Box::new(Clients),
                 page.clone(),
                 decode_in,
-                (established_in, retired_out),
+                (established_in, retired_out, admitted_out),
                 decode_out,
             ),
-            open: Open::new(SOURCES, page, open_in, opened_out, control_out, (established_out, retired_in)),
+            open: Open::new(
+                SOURCES,
+                page,
+                open_in,
+                opened_out,
+                control_out,
+                (established_out, retired_in, admitted_in),
+            ),
             opened,
             pool: pool.clone(),
             far,

@@ -71,6 +71,7 @@ pub const RINGS: &[RingRow] = &[
     row("handshake_filter", "", "handshake > filter", "new addresses of peers", Refuse),
     row("handshake_decode", "", "handshake > decode", "keys that open, keys to forget", Refuse),
     row("decode_open_retired", "", "decode > open", "keys to forget", Backpressure),
+    row("decode_open_admitted", "", "decode > open", "keys of frames with a new one", Drop),
     row("decode_open", "ingress", "decode > open", "sealed frames of known sessions", Backpressure),
     row("open_decode", "", "open > decode", "sessions of which a frame verified", Drop),
     row("open_verify", "to_verify", "open > verify", "transactions", Drop),

@@ -23,7 +23,7 @@
 use crate::block_buffer::{BlockBuffer, BlockRoom};
 use crate::builder::{Builder, BuilderCommand, BuilderLinks};
 use crate::clock::{ClockPage, PortClockPage};
-use crate::decode::Decode;
+use crate::decode::{ADMITTED_DEPTH, Decode};
 use crate::event::{EventPort, event_ring};
 use crate::filter::{Filter, FilterConfig};
 use crate::inject::Injector;
@@ -314,6 +314,7 @@ impl<B: FrameBuf> Inward<B> {
         let (decode_out, open_in) = rings.ring("decode_open", depths.ingress);
         let (established_out, established_in) = rings.ring("open_decode", 256);
         let (retired_out, retired_in) = rings.ring("decode_open_retired", sessions_depth(peers_max));
+        let (admitted_out, admitted_in) = rings.ring("decode_open_admitted", ADMITTED_DEPTH);
         let (open_to_verify, to_verify) = rings.ring("open_verify", depths.to_verify);
         let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
         let stages: [Box<dyn Stage>; 4] = [
@@ -324,7 +325,7 @@ impl<B: FrameBuf> Inward<B> {
                 keys,
                 clock.clone(),
                 decode_in,
-                (established_in, retired_out),
+                (established_in, retired_out, admitted_out),
                 decode_out,
             )),
             Box::new(Open::new(
@@ -333,7 +334,7 @@ impl<B: FrameBuf> Inward<B> {
                 open_in,
                 open_to_verify,
                 open_to_control,
-                (established_out, retired_in),
+                (established_out, retired_in, admitted_in),
             )),
         ];
         Inward { stages, to_verify, frames }

@@ -6,18 +6,19 @@
 //! and nothing else. Keys that the control plane retires are forgotten here and in the next stage.
 
 use crate::clock::ClockPage;
-use crate::keyed::{Keyed, keyed};
+use crate::keyed::secret;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, SealedFrame};
 use crate::metrics::{Counters, StageMetrics};
-use crate::peer::{KeyName, KeySource, PeerIndex, Role};
+use crate::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::AeadKeys;
+use arrayvec::ArrayVec;
 use roko_ring::spsc::{Consumer, Producer};
+use roko_ring::table::{Hash, Table};
 use roko_wire::codec::Reader;
 use roko_wire::frame::FrameHeader;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 crate::counters!(
@@ -58,6 +59,17 @@ pub struct Retired {
     pub key: KeyName,
 }
 
+/// A key for a frame that is marked as admitted. Such frames and these come to the next stage in the same order, one for one.
+pub struct Admitted {
+    /// Orders the peer's keys, as [`Admission::generation`].
+    pub generation: u64,
+    /// The key.
+    pub keys: AeadKeys,
+}
+
+/// Frames with new keys between this stage and the next, at most.
+pub const ADMITTED_DEPTH: usize = 64;
+
 /// Keys of a peer that work at the same time: the newest and the one before it.
 pub const LIVE_SESSIONS: usize = 2;
 /// Unknown keys looked up in one poll.
@@ -75,9 +87,10 @@ pub struct Decode<B> {
     out: Producer<SealedFrame<B>>,
     established: Consumer<Established>,
     retired: Producer<Retired>,
+    admitted: Producer<Admitted>,
     source: Box<dyn KeySource>,
-    /// At most three keys a peer; twice the room, so that it never grows.
-    sessions: HashMap<KeyName, (PeerIndex, Role), Keyed>,
+    /// At most three keys a peer.
+    sessions: Table<KeyName, (PeerIndex, Role)>,
     peers: Box<[PeerSessions]>,
     latency: LatencyRecorder,
     counters: Counters<DecodeCounter>,
@@ -91,7 +104,7 @@ impl<B: FrameBuf> Decode<B> {
         source: Box<dyn KeySource>,
         clock: ClockPage,
         input: Consumer<Datagram<B>>,
-        (established, retired): (Consumer<Established>, Producer<Retired>),
+        (established, retired, admitted): (Consumer<Established>, Producer<Retired>, Producer<Admitted>),
         out: Producer<SealedFrame<B>>,
     ) -> Decode<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock);
@@ -100,8 +113,9 @@ impl<B: FrameBuf> Decode<B> {
             out,
             established,
             retired,
+            admitted,
             source,
-            sessions: HashMap::with_capacity_and_hasher(2 * (LIVE_SESSIONS + 1) * peers_max, keyed()),
+            sessions: Table::new((LIVE_SESSIONS + 1) * peers_max, secret()),
             peers: vec![PeerSessions::default(); peers_max].into_boxed_slice(),
             counters: Counters::timed("decode", &[&latency]),
             latency,
@@ -121,7 +135,7 @@ impl<B: FrameBuf> Decode<B> {
         }
         peer.live.rotate_right(1);
         peer.live[0] = Some(event.key);
-        self.sessions.insert(event.key, (event.peer, event.role));
+        self.remember(event.key, event.peer, event.role);
         self.counters.count(DecodeCounter::Established);
     }
 
@@ -140,37 +154,58 @@ impl<B: FrameBuf> Decode<B> {
         }
     }
 
-    fn admit(&mut self, key: KeyName) -> Result<(PeerIndex, Role, u64, AeadKeys), DecodeCounter> {
-        let admission = self.source.admit(key).ok_or(DecodeCounter::UnknownSession)?;
-        let index = admission.peer.as_usize();
-        let peer = self.peers.get_mut(index).ok_or(DecodeCounter::UnknownSession)?;
+    /// Looks an unknown key up, and gives it to the next stage before the frame that names it.
+    fn admit(&mut self, key: KeyName) -> Result<(PeerIndex, Role), DecodeCounter> {
+        let Admission { peer: index, role, generation, keys } =
+            self.source.admit(key).ok_or(DecodeCounter::UnknownSession)?;
+        let peer = self.peers.get_mut(index.as_usize()).ok_or(DecodeCounter::UnknownSession)?;
         if let Some(before) = peer.candidate.replace(key) {
             self.sessions.remove(&before);
         }
-        self.sessions.insert(key, (admission.peer, admission.role));
+        self.remember(key, index, role);
+        let pushed = self.admitted.push(Admitted { generation, keys });
+        debug_assert!(pushed.is_ok(), "room was checked");
         self.counters.count(DecodeCounter::Admitted);
-        Ok((admission.peer, admission.role, admission.generation, admission.keys))
+        Ok((index, role))
     }
 
-    fn decode(
+    fn remember(&mut self, key: KeyName, peer: PeerIndex, role: Role) {
+        let fits = self.sessions.insert(key, (peer, role));
+        debug_assert!(fits, "there is room for every key that a peer can have here");
+    }
+
+    /// The frame's header and the hash of its key.
+    fn header(&self, datagram: &Datagram<B>) -> Result<(FrameHeader, Hash), DecodeCounter> {
+        let mut reader = Reader::new(datagram.payload.of(datagram.buf.data()));
+        let header = FrameHeader::read(&mut reader).map_err(|_| DecodeCounter::BadHeader)?;
+        let hash = self.sessions.hash(&KeyName::of(&header));
+        self.sessions.prefetch(hash);
+        Ok((header, hash))
+    }
+
+    fn pass(
         &mut self,
         datagram: Datagram<B>,
+        (header, hash): (FrameHeader, Hash),
         admissions: &mut usize,
-    ) -> Result<SealedFrame<B>, DecodeCounter> {
-        let Datagram { buf, received, payload } = datagram;
-        let header = FrameHeader::read(&mut Reader::new(payload.of(buf.data())))
-            .map_err(|_| DecodeCounter::BadHeader)?;
+    ) -> Result<(), DecodeCounter> {
         let key = KeyName::of(&header);
-        let (peer, role, admitted) = match self.sessions.get(&key) {
-            Some((peer, role)) => (*peer, *role, None),
-            None if *admissions == 0 => return Err(DecodeCounter::AdmissionLimited),
+        let (peer, role, admitted) = match self.sessions.get(hash, &key) {
+            Some((peer, role)) => (*peer, *role, false),
+            None if *admissions == 0 || self.admitted.free_slots() == 0 => {
+                return Err(DecodeCounter::AdmissionLimited);
+            }
             None => {
                 *admissions -= 1;
-                let (peer, role, generation, keys) = self.admit(key)?;
-                (peer, role, Some((generation, keys)))
+                let (peer, role) = self.admit(key)?;
+                (peer, role, true)
             }
         };
-        Ok(SealedFrame { buf, received, payload, header, peer, role, admitted })
+        let Datagram { buf, received, payload } = datagram;
+        self.latency.note(received.moment);
+        let pushed = self.out.push(SealedFrame { buf, received, payload, header, peer, role, admitted });
+        debug_assert!(pushed.is_ok(), "room was checked");
+        Ok(())
     }
 }
 
@@ -184,20 +219,22 @@ impl<B: FrameBuf> Stage for Decode<B> {
             self.establish(event);
         }
         self.retire();
+        // A burst at a time, so that its cache misses overlap: the index, the sessions.
         let room = self.out.free_slots();
-        let (mut work, mut admissions) = (0, ADMISSIONS_PER_POLL);
-        while work < BURST.min(room) {
-            let Some(datagram) = self.input.pop() else { break };
-            work += 1;
-            match self.decode(datagram, &mut admissions) {
-                Ok(frame) => {
-                    self.latency.note(frame.received.moment);
-                    let pushed = self.out.push(frame);
-                    debug_assert!(pushed.is_ok(), "room was checked");
-                    self.counters.count(DecodeCounter::Passed);
-                }
-                Err(refusal) => self.counters.count(refusal),
-            }
+        let mut burst = ArrayVec::<_, BURST>::new();
+        while burst.len() < BURST.min(room)
+            && let Some(datagram) = self.input.pop()
+        {
+            burst.push(datagram);
+        }
+        let headers: ArrayVec<_, BURST> = burst.iter().map(|datagram| self.header(datagram)).collect();
+        for (_, hash) in headers.iter().flatten() {
+            self.sessions.prefetch_record(*hash);
+        }
+        let (work, mut admissions) = (burst.len(), ADMISSIONS_PER_POLL);
+        for (datagram, header) in burst.into_iter().zip(headers) {
+            let passed = header.and_then(|header| self.pass(datagram, header, &mut admissions));
+            self.counters.count(passed.err().unwrap_or(DecodeCounter::Passed));
         }
         self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }

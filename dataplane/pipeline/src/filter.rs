@@ -4,7 +4,7 @@
 //! in a table of fixed size. Known peers have generous buckets of their own that no stranger's hash can share.
 
 use crate::clock::ClockPage;
-use crate::keyed::{Keyed, keyed};
+use crate::keyed::secret;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
@@ -12,13 +12,14 @@ use crate::peer::KnownAddress;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
-use core::hash::{BuildHasher, Hasher};
-use core::net::IpAddr;
+use arrayvec::ArrayVec;
+use core::net::{IpAddr, Ipv6Addr};
+use roko_ring::prefetch;
 use roko_ring::spsc::{Consumer, Producer};
+use roko_ring::table::{Hash, Key, Table};
 use roko_wire::NanoMoment;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
 use roko_wire::net::{NetError, parse_udp};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 crate::counters!(
@@ -111,19 +112,50 @@ impl Bucket {
 
 /// Buckets of strangers; sources whose hashes meet share one.
 const STRANGER_BUCKETS: usize = 4096;
+/// Bytes at a frame's start that are asked for ahead: all headers, up to the session's name.
+const HEAD_BYTES: usize = 128;
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Source(IpAddr);
+
+impl Source {
+    /// The network of a stranger, who can take any address of an IPv6 one.
+    fn network(self) -> Source {
+        match self.0 {
+            IpAddr::V4(_) => self,
+            IpAddr::V6(ip) => Source(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
+        }
+    }
+}
+
+impl Key for Source {
+    fn words(&self) -> [u64; 2] {
+        let bits = match self.0 {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        [(bits >> 64) as u64, bits as u64]
+    }
+}
+
+/// What a frame's headers say, if it is for this node.
+struct Headers {
+    payload: Span,
+    source: Source,
+    hash: Hash,
+}
 
 /// The stage.
 pub struct Filter<B> {
     input: Consumer<RxFrame<B>>,
     out: Producer<Datagram<B>>,
     config: FilterConfig,
-    /// Twice the room that known peers need, so that it never grows.
-    known: HashMap<IpAddr, Bucket, Keyed>,
+    known: Table<Source, Bucket>,
     known_pace: Pace,
     stranger_pace: Pace,
     moved: Consumer<KnownAddress>,
     strangers: Box<[Bucket]>,
-    hasher: Keyed,
     latency: LatencyRecorder,
     counters: Counters<FilterCounter>,
 }
@@ -140,8 +172,10 @@ impl<B: FrameBuf> Filter<B> {
     ) -> Filter<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock);
         let (known_pace, stranger_pace) = (Pace::of(config.known), Pace::of(config.stranger));
-        let mut known = HashMap::with_capacity_and_hasher(4 * config.known_addresses.len(), keyed());
-        known.extend(config.known_addresses.iter().map(|ip| (*ip, Bucket::default())));
+        let mut known = Table::new(config.known_addresses.len(), secret());
+        for ip in &config.known_addresses {
+            known.insert(Source(*ip), Bucket::default());
+        }
         Filter {
             input,
             out,
@@ -151,13 +185,12 @@ impl<B: FrameBuf> Filter<B> {
             stranger_pace,
             moved,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
-            hasher: keyed(),
             counters: Counters::timed("filter", &[&latency]),
             latency,
         }
     }
 
-    fn check(&mut self, frame: &RxFrame<B>) -> Result<Span, FilterCounter> {
+    fn check(&self, frame: &RxFrame<B>) -> Result<Headers, FilterCounter> {
         let udp = parse_udp(frame.buf.data()).map_err(|error| match error {
             NetError::Truncated => FilterCounter::Truncated,
             NetError::EtherType => FilterCounter::NotIp,
@@ -177,24 +210,34 @@ impl<B: FrameBuf> Filter<B> {
         if udp.payload_bytes > SEAL_BYTES + MESSAGE_BYTES_MAX {
             return Err(FilterCounter::TooLong);
         }
-        if !self.take_token(udp.addresses.source_ip, frame.received.moment) {
-            return Err(FilterCounter::RateLimited);
-        }
-        Ok(Span::new(udp.payload_at, udp.payload_bytes))
+        let source = Source(udp.addresses.source_ip);
+        let hash = self.known.hash(&source);
+        self.known.prefetch(hash);
+        Ok(Headers { payload: Span::new(udp.payload_at, udp.payload_bytes), source, hash })
     }
 
-    fn take_token(&mut self, source: IpAddr, now: NanoMoment) -> bool {
+    fn take_token(&mut self, source: Source, hash: Hash, now: NanoMoment) -> bool {
         let now_ns = u64::try_from(now.0).unwrap_or(u64::MAX);
-        if let Some(bucket) = self.known.get_mut(&source) {
+        if let Some(bucket) = self.known.get_mut(hash, &source) {
             return bucket.take(self.known_pace, now_ns);
         }
-        let mut hasher = self.hasher.build_hasher();
-        match source {
-            IpAddr::V4(ip) => hasher.write(&ip.octets()),
-            IpAddr::V6(ip) => hasher.write(&ip.octets()[..8]),
-        }
-        let place = hasher.finish() as usize % STRANGER_BUCKETS;
+        let place = self.known.hash(&source.network()).place_in(STRANGER_BUCKETS);
         self.strangers[place].take(self.stranger_pace, now_ns)
+    }
+
+    fn pass(
+        &mut self,
+        frame: RxFrame<B>,
+        headers: Result<Headers, FilterCounter>,
+    ) -> Result<(), FilterCounter> {
+        let Headers { payload, source, hash } = headers?;
+        if !self.take_token(source, hash, frame.received.moment) {
+            return Err(FilterCounter::RateLimited);
+        }
+        self.latency.note(frame.received.moment);
+        let pushed = self.out.push(Datagram { buf: frame.buf, received: frame.received, payload });
+        debug_assert!(pushed.is_ok(), "room was checked");
+        Ok(())
     }
 }
 
@@ -205,26 +248,29 @@ impl<B: FrameBuf> Stage for Filter<B> {
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
         while let Some(KnownAddress { from, to }) = self.moved.pop() {
-            // One address in for one out: the table keeps its size.
-            if let Some(bucket) = self.known.remove(&from) {
-                self.known.insert(to, bucket);
+            // One address in for one out: there is room.
+            if let Some(bucket) = self.known.remove(&Source(from)) {
+                self.known.insert(Source(to), bucket);
             }
         }
+        // A burst at a time, so that its cache misses overlap: the headers, the index, the buckets.
         let room = self.out.free_slots();
-        let mut work = 0;
-        while work < BURST.min(room) {
-            let Some(frame) = self.input.pop() else { break };
-            work += 1;
-            match self.check(&frame) {
-                Ok(payload) => {
-                    self.latency.note(frame.received.moment);
-                    let datagram = Datagram { buf: frame.buf, received: frame.received, payload };
-                    let pushed = self.out.push(datagram);
-                    debug_assert!(pushed.is_ok(), "room was checked");
-                    self.counters.count(FilterCounter::Passed);
-                }
-                Err(refusal) => self.counters.count(refusal),
-            }
+        let mut burst = ArrayVec::<_, BURST>::new();
+        while burst.len() < BURST.min(room)
+            && let Some(frame) = self.input.pop()
+        {
+            let data = frame.buf.data();
+            prefetch::bytes(&data[..data.len().min(HEAD_BYTES)]);
+            burst.push(frame);
+        }
+        let headers: ArrayVec<_, BURST> = burst.iter().map(|frame| self.check(frame)).collect();
+        for headers in headers.iter().flatten() {
+            self.known.prefetch_record(headers.hash);
+        }
+        let work = burst.len();
+        for (frame, headers) in burst.into_iter().zip(headers) {
+            let outcome = self.pass(frame, headers).err().unwrap_or(FilterCounter::Passed);
+            self.counters.count(outcome);
         }
         self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }

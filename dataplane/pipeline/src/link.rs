@@ -3,7 +3,6 @@
 use crate::clock::Received;
 use crate::latency::Origin;
 use crate::peer::{PeerIndex, Role};
-use crate::session::AeadKeys;
 use arrayvec::ArrayVec;
 use roko_wire::frame::{FrameHeader, PriorityClass};
 use roko_wire::limits::{STAMP_DEPTH_MAX, TXS_PER_MESSAGE_MAX};
@@ -74,8 +73,8 @@ pub struct SealedFrame<B> {
     pub peer: PeerIndex,
     /// The peer's role.
     pub role: Role,
-    /// Generation and key that were admitted for this frame.
-    pub admitted: Option<(u64, AeadKeys)>,
+    /// A key comes beside it, see [`crate::decode::Admitted`].
+    pub admitted: bool,
 }
 
 /// open to verify and to control: an authentic message.

@@ -7,7 +7,7 @@
 //! counted, so that votes behind them are not held up.
 
 use crate::clock::ClockPage;
-use crate::decode::{Established, LIVE_SESSIONS, Retired};
+use crate::decode::{Admitted, Established, LIVE_SESSIONS, Retired};
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
@@ -15,6 +15,8 @@ use crate::peer::{KeyName, Role};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::{AeadKeys, Opener, Replay, ReplayWindow};
+use arrayvec::ArrayVec;
+use roko_ring::prefetch;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::frame::FRAME_HEADER_BYTES;
 use roko_wire::message::MessageKind;
@@ -62,7 +64,8 @@ crate::counters!(
     }
 );
 
-/// One key's opener and replay window.
+/// One key's opener and replay window. What opening a frame reads comes first, so that it can be asked for ahead.
+#[repr(C)]
 struct Session {
     id: KeyName,
     generation: u64,
@@ -90,6 +93,7 @@ pub struct Open<B> {
     to_control: Producer<ControlFrame<B>>,
     established: Producer<Established>,
     retired: Consumer<Retired>,
+    admitted: Consumer<Admitted>,
     peers: Box<[PeerSessions]>,
     latency: LatencyRecorder,
     counters: Counters<OpenCounter>,
@@ -104,21 +108,23 @@ impl<B: FrameBuf> Open<B> {
         input: Consumer<SealedFrame<B>>,
         to_verify: Producer<MessageFrame<B>>,
         to_control: Producer<ControlFrame<B>>,
-        (established, retired): (Producer<Established>, Consumer<Retired>),
+        (established, retired, admitted): (Producer<Established>, Consumer<Retired>, Consumer<Admitted>),
     ) -> Open<B> {
         let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
         let latency = LatencyRecorder::new(Since::Wire, clock);
         let counters = Counters::timed("open", &[&latency]);
-        Open { input, to_verify, to_control, established, retired, peers, latency, counters }
+        Open { input, to_verify, to_control, established, retired, admitted, peers, latency, counters }
     }
 
     /// Opens the frame in place and returns where its message is.
     fn open(&mut self, frame: &mut SealedFrame<B>) -> Result<Span, OpenCounter> {
+        // Taken out for every such frame, or the next one would get this one's key.
+        let admitted = if frame.admitted { self.admitted.pop() } else { None };
         let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
         let (id, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
         let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
         if live.is_none()
-            && let Some((generation, keys)) = frame.admitted.take()
+            && let Some(Admitted { generation, keys }) = admitted
         {
             if peer.live[0].as_ref().is_some_and(|newest| newest.generation >= generation) {
                 return Err(OpenCounter::StaleSession);
@@ -211,10 +217,18 @@ impl<B: FrameBuf> Stage for Open<B> {
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
         self.retire();
-        let mut work = 0;
-        while work < BURST {
-            let Some(frame) = self.input.pop() else { break };
-            work += 1;
+        // A burst at a time, so that the cache misses of its sessions overlap.
+        let mut burst = ArrayVec::<SealedFrame<B>, BURST>::new();
+        while !burst.is_full()
+            && let Some(frame) = self.input.pop()
+        {
+            if let Some(peer) = self.peers.get(frame.peer.as_usize()) {
+                prefetch::value(&peer.live[0]);
+            }
+            burst.push(frame);
+        }
+        let work = burst.len();
+        for frame in burst {
             if let Err(refusal) = self.handle(frame) {
                 self.counters.count(refusal);
             }

@@ -2,8 +2,8 @@
 //! control plane.
 
 use crate::session::AeadKeys;
-use core::hash::{Hash, Hasher};
 use core::net::IpAddr;
+use roko_ring::table::Key;
 use roko_wire::ValidatorIndex;
 use roko_wire::frame::FrameHeader;
 use roko_wire::message::MessageKind;
@@ -41,7 +41,7 @@ impl Role {
 }
 
 /// How a frame names the key that seals it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyName {
     /// The sender's session.
     pub session: u64,
@@ -51,11 +51,9 @@ pub struct KeyName {
     pub phase: u8,
 }
 
-impl Hash for KeyName {
-    /// Two words: a hasher has no more to do than for two numbers.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.session);
-        state.write_u16(u16::from_le_bytes([self.core, self.phase]));
+impl Key for KeyName {
+    fn words(&self) -> [u64; 2] {
+        [self.session, u16::from_le_bytes([self.core, self.phase]).into()]
     }
 }
 

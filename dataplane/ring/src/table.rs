@@ -24,6 +24,16 @@ pub trait Key: Copy + Eq {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(u32);
 
+impl Hash {
+    /// As a place in one of `places` places that hashes share, a power of two.
+    #[inline]
+    #[must_use]
+    pub const fn place_in(self, places: usize) -> usize {
+        // Not the bits that the table's index uses first.
+        (self.0 >> 7) as usize & (places - 1)
+    }
+}
+
 /// Records by key.
 pub struct Table<K, V> {
     hasher: Hasher,

@@ -5,11 +5,12 @@ use crate::turn::{Turn, Turned};
 use roko_dpdk::{
     Eal, EalConfig, Error, MbufPool, PciDevices, PoolConfig, Port, PortConfig, Timesync, dpdk_version,
 };
+use roko_pipeline::event::event_ring;
 use roko_pipeline::idle::Idle;
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::poll::{PollLoop, Stage};
-use roko_pipeline::port::Port as _;
-use roko_pipeline::port::dpdk::DpdkPort;
+use roko_pipeline::port::dpdk::{DpdkPort, DpdkStamps};
+use roko_pipeline::port::{Port as _, RxStamps};
 use roko_pipeline::rx::Rx;
 use roko_pipeline::tx::Tx;
 use roko_ring::seqlock::page;
@@ -88,18 +89,21 @@ fn open(
     let mut queues = port.start(&config, pool)?;
     let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
     let clock = clock_of(&port)?;
-    let (rx, tx, _pool) = DpdkPort::new(rx, tx, pool.clone(), "net_e1000_igb", None).split();
+    let (rx, tx, _pool) = DpdkPort::new(rx, tx, pool.clone(), "net_e1000_igb", DpdkStamps::None).split();
     let (to_turn, frames) = ring(RING_SLOTS);
     let (out, to_tx) = ring(RING_SLOTS);
     let (turned, lines) = ring(RING_SLOTS);
     let unused = [ring(2).1, ring(2).1, ring(2).1];
+    // The turn-around stage reads the departures itself: it wants to know which polls they took.
+    let (events, no_events) = (ring(2), ring(2));
+    let (_, no_events) = event_ring((events.0, no_events.1), (events.1, no_events.0));
     let [second, third, fourth] = unused;
     // Nobody reads what the counter says here: the card's stamps are what this is about.
     let (_writer, counter) = page(ticks());
     let stages: Stages = vec![
-        Box::new(Rx::new(rx, counter, None, to_turn)),
+        Box::new(Rx::new((rx, RxStamps::PtpFrames), counter.clone(), None, to_turn)),
         Box::new(Turn::new(index, clock, frames, out, turned)),
-        Box::new(Tx::new(tx, [to_tx, second, third, fourth])),
+        Box::new(Tx::new(tx, [to_tx, second, third, fourth], no_events, (counter, None))),
     ];
     let metrics = [stages[0].metrics(), stages[1].metrics(), stages[2].metrics()];
     Ok((Card { port, name: device.to_owned(), metrics }, stages, lines))

@@ -3,7 +3,7 @@
 use crate::ptp;
 use roko_dpdk::{Mbuf, Timesync};
 use roko_pipeline::counters;
-use roko_pipeline::link::RxFrame;
+use roko_pipeline::link::{OutFrame, RxFrame};
 use roko_pipeline::metrics::{Counters, StageMetrics};
 use roko_pipeline::poll::{PollContext, Progress, Stage};
 use roko_ring::spsc::{Consumer, Producer};
@@ -44,7 +44,7 @@ pub(crate) struct Turn {
     port: usize,
     clock: Timesync,
     frames: Consumer<RxFrame<Mbuf>>,
-    out: Producer<Mbuf>,
+    out: Producer<OutFrame<Mbuf>>,
     turned: Producer<Turned>,
     /// A message that is on its way out, and the polls since.
     leaving: Option<(Turned, u32)>,
@@ -56,7 +56,7 @@ impl Turn {
         port: usize,
         clock: Timesync,
         frames: Consumer<RxFrame<Mbuf>>,
-        out: Producer<Mbuf>,
+        out: Producer<OutFrame<Mbuf>>,
         turned: Producer<Turned>,
     ) -> Turn {
         Turn { port, clock, frames, out, turned, leaving: None, counters: Counters::new("turn") }
@@ -78,7 +78,7 @@ impl Turn {
         buf.request_tx_register_timestamp();
         let port = self.port;
         let turned = Turned { port, event, sequence, flagged, rx_ns, tx_ns: None, clock_ns: None };
-        match self.out.push(buf) {
+        match self.out.push(OutFrame { buf, origin: None }) {
             Ok(()) => self.leaving = Some((turned, 0)),
             Err(_) => self.counters.count(TurnCounter::DroppedRingFull),
         }

@@ -1,8 +1,8 @@
 //! Every index against every other; the oracle test calls it after each step.
 
+use crate::index::NIL;
 use crate::mempool::Mempool;
 use crate::mempool::expiry::second;
-use crate::index::NIL;
 use crate::mempool::slots::{EXPIRY, FEE, Hot, Place, SENDER};
 use crate::mempool::wheel::Home;
 use roko_wire::NanoMoment;
