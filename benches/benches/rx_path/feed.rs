@@ -25,9 +25,9 @@ use roko_wire::net::{Addresses, Mac, headers_bytes, write_headers};
 /// Peers, each with an address and a session of its own.
 pub(crate) const SOURCES: usize = 10_000;
 /// Frames of an iteration, all in the port's ring before the stages begin.
-pub(crate) const FRAMES: usize = 1_024;
+pub(crate) const FRAMES: usize = 256;
 /// Slots of a ring between stages, as a node has them.
-const DEPTH: usize = 16_384;
+const DEPTH: usize = 512;
 const NODE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 200, 0, 1));
 const PORT: u16 = 7_700;
 

@@ -18,7 +18,7 @@ use arrayvec::ArrayVec;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_ring::table::{Hash, Table};
 use roko_wire::codec::Reader;
-use roko_wire::frame::FrameHeader;
+use roko_wire::frame::{FrameHeader, PriorityClass};
 use std::sync::Arc;
 
 crate::counters!(
@@ -69,6 +69,11 @@ pub struct Admitted {
 
 /// Frames with new keys between this stage and the next, at most.
 pub const ADMITTED_DEPTH: usize = 64;
+
+/// What stands in the place of a header that could not be read.
+const NO_HEADER: FrameHeader =
+    FrameHeader { key_phase: 0, core: 0, class: PriorityClass::Client, session: 0, sequence: 0 };
+const _: () = assert!(BURST <= 32, "a burst's frames are bits of a word");
 
 /// Keys of a peer that work at the same time: the newest and the one before it.
 pub const LIVE_SESSIONS: usize = 2;
@@ -174,19 +179,12 @@ impl<B: FrameBuf> Decode<B> {
         debug_assert!(fits, "there is room for every key that a peer can have here");
     }
 
-    /// The frame's header and the hash of its key.
-    fn header(&self, datagram: &Datagram<B>) -> Result<(FrameHeader, Hash), DecodeCounter> {
-        let mut reader = Reader::new(datagram.payload.of(datagram.buf.data()));
-        let header = FrameHeader::read(&mut reader).map_err(|_| DecodeCounter::BadHeader)?;
-        let hash = self.sessions.hash(&KeyName::of(&header));
-        self.sessions.prefetch(hash);
-        Ok((header, hash))
-    }
-
+    #[inline]
     fn pass(
         &mut self,
         datagram: Datagram<B>,
-        (header, hash): (FrameHeader, Hash),
+        header: FrameHeader,
+        hash: Hash,
         admissions: &mut usize,
     ) -> Result<(), DecodeCounter> {
         let key = KeyName::of(&header);
@@ -222,19 +220,29 @@ impl<B: FrameBuf> Stage for Decode<B> {
         // A burst at a time, so that its cache misses overlap: the index, the sessions.
         let room = self.out.free_slots();
         let mut burst = ArrayVec::<_, BURST>::new();
-        while burst.len() < BURST.min(room)
-            && let Some(datagram) = self.input.pop()
-        {
-            burst.push(datagram);
+        self.input.pop_each(BURST.min(room), |datagram| burst.push(datagram));
+        // Plain numbers in fixed places: what is read back at once must have been written whole.
+        let (mut headers, mut hashes) = ([NO_HEADER; BURST], [Hash::default(); BURST]);
+        let mut read = 0_u32;
+        for (place, datagram) in burst.iter().enumerate() {
+            let mut reader = Reader::new(datagram.payload.of(datagram.buf.data()));
+            let Ok(header) = FrameHeader::read(&mut reader) else {
+                self.counters.count(DecodeCounter::BadHeader);
+                continue;
+            };
+            (headers[place], hashes[place]) = (header, self.sessions.hash(&KeyName::of(&header)));
+            self.sessions.prefetch(hashes[place]);
+            read |= 1 << place;
         }
-        let headers: ArrayVec<_, BURST> = burst.iter().map(|datagram| self.header(datagram)).collect();
-        for (_, hash) in headers.iter().flatten() {
+        for hash in &hashes[..burst.len()] {
             self.sessions.prefetch_record(*hash);
         }
         let (work, mut admissions) = (burst.len(), ADMISSIONS_PER_POLL);
-        for (datagram, header) in burst.into_iter().zip(headers) {
-            let passed = header.and_then(|header| self.pass(datagram, header, &mut admissions));
-            self.counters.count(passed.err().unwrap_or(DecodeCounter::Passed));
+        for (place, datagram) in burst.into_iter().enumerate() {
+            if read >> place & 1 == 1 {
+                let passed = self.pass(datagram, headers[place], hashes[place], &mut admissions);
+                self.counters.count(passed.err().unwrap_or(DecodeCounter::Passed));
+            }
         }
         self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }

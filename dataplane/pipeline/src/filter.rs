@@ -13,7 +13,7 @@ use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
 use arrayvec::ArrayVec;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 use roko_ring::prefetch;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_ring::table::{Hash, Key, Table};
@@ -114,43 +114,49 @@ impl Bucket {
 const STRANGER_BUCKETS: usize = 4096;
 /// Bytes at a frame's start that are asked for ahead: all headers, up to the session's name.
 const HEAD_BYTES: usize = 128;
+const _: () = assert!(BURST <= 32, "a burst's frames are bits of a word");
 
-/// Where a frame comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Source(IpAddr);
+/// Where a frame comes from: an IPv6 address, or an IPv4 one mapped into them (RFC 4291, 2.5.5.2).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Source(u128);
 
 impl Source {
+    #[inline]
+    fn of(ip: IpAddr) -> Source {
+        match ip {
+            IpAddr::V4(ip) => Source(0xffff << 32 | u128::from(ip.to_bits())),
+            IpAddr::V6(ip) => Source(ip.to_bits()),
+        }
+    }
+
     /// The network of a stranger, who can take any address of an IPv6 one.
     fn network(self) -> Source {
-        match self.0 {
-            IpAddr::V4(_) => self,
-            IpAddr::V6(ip) => Source(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into()),
-        }
+        let is_ipv4 = self.0 >> 32 == 0xffff;
+        if is_ipv4 { self } else { Source(self.0 >> 64 << 64) }
     }
 }
 
 impl Key for Source {
+    #[inline]
     fn words(&self) -> [u64; 2] {
-        let bits = match self.0 {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(ip) => ip.to_bits(),
-        };
-        [(bits >> 64) as u64, bits as u64]
+        [(self.0 >> 64) as u64, self.0 as u64]
     }
 }
 
-/// What a frame's headers say, if it is for this node.
+/// What a frame's headers say.
+#[derive(Clone, Copy, Default)]
 struct Headers {
-    payload: Span,
     source: Source,
     hash: Hash,
+    payload: Span,
 }
 
 /// The stage.
 pub struct Filter<B> {
     input: Consumer<RxFrame<B>>,
     out: Producer<Datagram<B>>,
-    config: FilterConfig,
+    own: Source,
+    port: u16,
     known: Table<Source, Bucket>,
     known_pace: Pace,
     stranger_pace: Pace,
@@ -174,12 +180,13 @@ impl<B: FrameBuf> Filter<B> {
         let (known_pace, stranger_pace) = (Pace::of(config.known), Pace::of(config.stranger));
         let mut known = Table::new(config.known_addresses.len(), secret());
         for ip in &config.known_addresses {
-            known.insert(Source(*ip), Bucket::default());
+            known.insert(Source::of(*ip), Bucket::default());
         }
         Filter {
             input,
             out,
-            config,
+            own: Source::of(config.ip),
+            port: config.port,
             known,
             known_pace,
             stranger_pace,
@@ -190,18 +197,19 @@ impl<B: FrameBuf> Filter<B> {
         }
     }
 
-    fn check(&self, frame: &RxFrame<B>) -> Result<Headers, FilterCounter> {
-        let udp = parse_udp(frame.buf.data()).map_err(|error| match error {
+    #[inline]
+    fn check(&self, frame: &[u8]) -> Result<Headers, FilterCounter> {
+        let udp = parse_udp(frame).map_err(|error| match error {
             NetError::Truncated => FilterCounter::Truncated,
             NetError::EtherType => FilterCounter::NotIp,
             NetError::IpHeader => FilterCounter::BadIpHeader,
             NetError::Checksum => FilterCounter::BadChecksum,
             NetError::NotUdp => FilterCounter::NotUdp,
         })?;
-        if udp.addresses.destination_ip != self.config.ip {
+        if Source::of(udp.addresses.destination_ip) != self.own {
             return Err(FilterCounter::WrongAddress);
         }
-        if udp.addresses.destination_port != self.config.port {
+        if udp.addresses.destination_port != self.port {
             return Err(FilterCounter::WrongPort);
         }
         if udp.payload_bytes <= SEAL_BYTES {
@@ -210,7 +218,7 @@ impl<B: FrameBuf> Filter<B> {
         if udp.payload_bytes > SEAL_BYTES + MESSAGE_BYTES_MAX {
             return Err(FilterCounter::TooLong);
         }
-        let source = Source(udp.addresses.source_ip);
+        let source = Source::of(udp.addresses.source_ip);
         let hash = self.known.hash(&source);
         self.known.prefetch(hash);
         Ok(Headers { payload: Span::new(udp.payload_at, udp.payload_bytes), source, hash })
@@ -225,19 +233,18 @@ impl<B: FrameBuf> Filter<B> {
         self.strangers[place].take(self.stranger_pace, now_ns)
     }
 
-    fn pass(
-        &mut self,
-        frame: RxFrame<B>,
-        headers: Result<Headers, FilterCounter>,
-    ) -> Result<(), FilterCounter> {
-        let Headers { payload, source, hash } = headers?;
-        if !self.take_token(source, hash, frame.received.moment) {
-            return Err(FilterCounter::RateLimited);
+    /// Passes a frame on if its source may send now.
+    #[inline]
+    fn pass(&mut self, frame: RxFrame<B>, headers: Headers) {
+        let RxFrame { buf, received } = frame;
+        if !self.take_token(headers.source, headers.hash, received.moment) {
+            self.counters.count(FilterCounter::RateLimited);
+            return;
         }
-        self.latency.note(frame.received.moment);
-        let pushed = self.out.push(Datagram { buf: frame.buf, received: frame.received, payload });
+        self.latency.note(received.moment);
+        let pushed = self.out.push(Datagram { buf, received, payload: headers.payload });
         debug_assert!(pushed.is_ok(), "room was checked");
-        Ok(())
+        self.counters.count(FilterCounter::Passed);
     }
 }
 
@@ -249,28 +256,38 @@ impl<B: FrameBuf> Stage for Filter<B> {
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
         while let Some(KnownAddress { from, to }) = self.moved.pop() {
             // One address in for one out: there is room.
-            if let Some(bucket) = self.known.remove(&Source(from)) {
-                self.known.insert(Source(to), bucket);
+            if let Some(bucket) = self.known.remove(&Source::of(from)) {
+                self.known.insert(Source::of(to), bucket);
             }
         }
         // A burst at a time, so that its cache misses overlap: the headers, the index, the buckets.
         let room = self.out.free_slots();
         let mut burst = ArrayVec::<_, BURST>::new();
-        while burst.len() < BURST.min(room)
-            && let Some(frame) = self.input.pop()
-        {
+        self.input.pop_each(BURST.min(room), |frame| {
             let data = frame.buf.data();
             prefetch::bytes(&data[..data.len().min(HEAD_BYTES)]);
             burst.push(frame);
+        });
+        // Plain numbers in fixed places: what is read back at once must have been written whole.
+        let mut headers = [Headers::default(); BURST];
+        let mut passing = 0_u32;
+        for (place, frame) in burst.iter().enumerate() {
+            match self.check(frame.buf.data()) {
+                Ok(found) => {
+                    headers[place] = found;
+                    passing |= 1 << place;
+                }
+                Err(refusal) => self.counters.count(refusal),
+            }
         }
-        let headers: ArrayVec<_, BURST> = burst.iter().map(|frame| self.check(frame)).collect();
-        for headers in headers.iter().flatten() {
+        for headers in &headers[..burst.len()] {
             self.known.prefetch_record(headers.hash);
         }
         let work = burst.len();
-        for (frame, headers) in burst.into_iter().zip(headers) {
-            let outcome = self.pass(frame, headers).err().unwrap_or(FilterCounter::Passed);
-            self.counters.count(outcome);
+        for (place, frame) in burst.into_iter().enumerate() {
+            if passing >> place & 1 == 1 {
+                self.pass(frame, headers[place]);
+            }
         }
         self.latency.settle();
         Progress { work, backpressured: room == 0 && !self.input.is_empty() }

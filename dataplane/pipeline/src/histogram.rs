@@ -73,9 +73,15 @@ impl Histogram {
     /// Records one duration, nanoseconds. Returns its bucket.
     #[inline]
     pub fn record(&mut self, nanos: u64) -> usize {
+        self.record_many(nanos, 1)
+    }
+
+    /// Records a duration that came so often. Returns its bucket.
+    #[inline]
+    pub fn record_many(&mut self, nanos: u64, count: u64) -> usize {
         let bucket = bucket_of(nanos);
-        self.counts[bucket] += 1;
-        self.sum_ns = self.sum_ns.saturating_add(nanos);
+        self.counts[bucket] += count;
+        self.sum_ns = self.sum_ns.saturating_add(nanos.saturating_mul(count));
         self.max_ns = self.max_ns.max(nanos);
         bucket
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// No bucket: what it is joined with is all of the sum.
 const NONE_CHANGED: Range<usize> = Range { start: BUCKETS, end: 0 };
-/// Items that share a reading of the clock, at most.
+/// Moments that share a reading of the clock, at most.
 const NOTED_MAX: usize = 32;
 
 /// From where a latency counts.
@@ -75,7 +75,8 @@ impl PublishedLatency {
 /// The stage's own side.
 pub struct LatencyRecorder {
     clock: ClockPage,
-    noted: ArrayVec<NanoMoment, NOTED_MAX>,
+    /// Moments and how many items began at each: those of a burst that the poll stamped share one.
+    noted: ArrayVec<(NanoMoment, u64), NOTED_MAX>,
     local: Histogram,
     /// Buckets that changed since the last housekeeping lie in here.
     changed: Range<usize>,
@@ -100,10 +101,16 @@ impl LatencyRecorder {
     /// Notes an item that began at `moment` and passes the stage in this poll.
     #[inline]
     pub fn note(&mut self, moment: NanoMoment) {
+        if let Some((last, items)) = self.noted.last_mut()
+            && *last == moment
+        {
+            *items += 1;
+            return;
+        }
         if self.noted.is_full() {
             self.settle();
         }
-        self.noted.push(moment);
+        self.noted.push((moment, 1));
     }
 
     /// Records what was noted, as of now. A moment ahead of this node's clock counts as no time at all.
@@ -113,8 +120,8 @@ impl LatencyRecorder {
             return;
         }
         let now = self.clock.read().reading(tsc()).now;
-        for moment in self.noted.drain(..) {
-            let bucket = self.local.record(now.nanos_since(moment));
+        for (moment, items) in self.noted.drain(..) {
+            let bucket = self.local.record_many(now.nanos_since(moment), items);
             self.changed = self.changed.start.min(bucket)..self.changed.end.max(bucket + 1);
         }
     }

@@ -13,7 +13,7 @@ use roko_wire::{Address, Hash32, NanoMoment, TxId};
 use crate::port::FrameBuf;
 
 /// Bytes of a frame: where they start and how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the first byte.
     pub at: u16,

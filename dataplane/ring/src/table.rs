@@ -21,7 +21,7 @@ pub trait Key: Copy + Eq {
 }
 
 /// A hash under a table's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(u32);
 
 impl Hash {

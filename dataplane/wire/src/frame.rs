@@ -45,6 +45,7 @@ pub enum PriorityClass {
 impl PriorityClass {
     /// Reads the wire's byte; `None` for a byte that names no class.
     #[must_use]
+    #[inline]
     pub const fn from_byte(byte: u8) -> Option<PriorityClass> {
         Some(match byte {
             0 => PriorityClass::Consensus,
@@ -91,6 +92,7 @@ impl FrameHeader {
     }
 
     /// Reads the layout.
+    #[inline]
     pub fn read(reader: &mut Reader<'_>) -> Result<FrameHeader, DecodeError> {
         let version = reader.u8("frame version")?;
         if version != FRAME_VERSION {

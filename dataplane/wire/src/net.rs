@@ -73,15 +73,18 @@ pub enum NetError {
     NotUdp,
 }
 
+#[inline]
 fn be16(frame: &[u8], at: usize) -> Result<u16, NetError> {
     frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]])).ok_or(NetError::Truncated)
 }
 
+#[inline]
 fn array<const N: usize>(frame: &[u8], at: usize) -> Result<[u8; N], NetError> {
     frame.get(at..at + N).and_then(|bytes| bytes.try_into().ok()).ok_or(NetError::Truncated)
 }
 
 /// Parses a frame's headers. The UDP checksum is not checked: the AEAD tag covers the payload.
+#[inline]
 pub fn parse_udp(frame: &[u8]) -> Result<UdpFrame, NetError> {
     let destination_mac = Mac(array(frame, 0)?);
     let source_mac = Mac(array(frame, 6)?);
@@ -218,6 +221,7 @@ fn partial_sum(bytes: &[u8]) -> u64 {
     sum + pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8)
 }
 
+#[inline]
 fn ones_complement_sum(bytes: &[u8]) -> u16 {
     let mut sum = partial_sum(bytes);
     while sum > 0xffff {
