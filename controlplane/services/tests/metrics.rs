@@ -116,7 +116,7 @@ async fn the_page_has_every_metric_in_base_units() {
     assert!(head.contains(&format!("Content-Type: {CONTENT_TYPE}\r\n")), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", page.len())), "{head}");
     let samples = parse(&page);
-    let expected: [Expected; 27] = [
+    let expected: [Expected; 32] = [
         ("roko_build_info", &[("version", "0.1.0")], 1.0),
         ("roko_peer_count", &[], 0.0),
         ("roko_messages_total", &[("direction", "sent"), ("kind", "say \"hi\"\n\\")], 3.0),
