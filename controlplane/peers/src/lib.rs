@@ -22,7 +22,7 @@ pub use error::PeersError;
 pub use hello::ChainFacts;
 pub use identity::NodeIdentity;
 pub use limits::HandshakeLimits;
-pub use link::{KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
+pub use link::{Banning, KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
 pub use membership::{ClientEntry, Membership, Peer, PeerEndpoint, Role};
 pub use refusal::{HandshakeCounters, HandshakeError, Refusal};
 pub use score::{Offence, ScoreConfig, Scores, Verdict};

@@ -65,7 +65,11 @@ fn bans_end_grow_and_are_forgotten() {
     }
     now += 7 * 3_600 * SECOND;
     scores.note(1, Offence::Equivocation, 1, now);
-    assert_eq!(scores.judge(now), ban(1, 2 * 60 * SECOND), "an hour takes one ban back: one of eight is left");
+    assert_eq!(
+        scores.judge(now),
+        ban(1, 2 * 60 * SECOND),
+        "an hour takes one ban back: one of eight is left"
+    );
 }
 
 #[test]

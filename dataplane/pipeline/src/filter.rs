@@ -5,7 +5,7 @@
 
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
-use crate::peer::KnownAddress;
+use crate::peer::KnownChange;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
@@ -72,7 +72,7 @@ pub struct FilterConfig {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// The moment at which the bucket was or will be full: tokens are the time passed since, capped.
     full_at: u128,
 }
@@ -80,7 +80,7 @@ struct Bucket {
 impl Bucket {
     /// Takes a token if there is one. A bucket is full when `full_at` is past; each token moves it one period ahead
     /// (the generic cell rate algorithm, ITU-T I.371).
-    fn take(&mut self, limit: &RateLimit, now: NanoMoment) -> bool {
+    pub(crate) fn take(&mut self, limit: &RateLimit, now: NanoMoment) -> bool {
         let period = 1_000_000_000 / u128::from(limit.frames_per_second.max(1));
         let full_at = self.full_at.max(now.0) + period;
         if full_at - now.0 > period * u128::from(limit.burst_frames.max(1)) {
@@ -101,7 +101,7 @@ pub struct Filter<B> {
     config: FilterConfig,
     /// Twice the room that known peers need, so that it never grows.
     known: HashMap<IpAddr, Bucket>,
-    moved: Consumer<KnownAddress>,
+    changes: Consumer<KnownChange>,
     strangers: Box<[Bucket]>,
     hasher: RandomState,
     counters: Counters<FilterCounter>,
@@ -112,7 +112,7 @@ impl<B: FrameBuf> Filter<B> {
     #[must_use]
     pub fn new(
         config: FilterConfig,
-        moved: Consumer<KnownAddress>,
+        changes: Consumer<KnownChange>,
         input: Consumer<RxFrame<B>>,
         out: Producer<Datagram<B>>,
     ) -> Filter<B> {
@@ -123,7 +123,7 @@ impl<B: FrameBuf> Filter<B> {
             out,
             config,
             known,
-            moved,
+            changes,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             hasher: RandomState::new(),
             counters: Counters::new("filter"),
@@ -156,6 +156,23 @@ impl<B: FrameBuf> Filter<B> {
         Ok(Span::new(udp.payload_at, udp.payload_bytes))
     }
 
+    /// A peer has one address at a time, so the table keeps its size.
+    fn follow(&mut self, change: KnownChange) {
+        match change {
+            KnownChange::Moved { from, to } => {
+                if let Some(bucket) = self.known.remove(&from) {
+                    self.known.insert(to, bucket);
+                }
+            }
+            KnownChange::Banned(ip) => {
+                self.known.remove(&ip);
+            }
+            KnownChange::Readmitted(ip) => {
+                self.known.entry(ip).or_default();
+            }
+        }
+    }
+
     fn take_token(&mut self, source: IpAddr, now: NanoMoment) -> bool {
         if let Some(bucket) = self.known.get_mut(&source) {
             return bucket.take(&self.config.known, now);
@@ -176,11 +193,8 @@ impl<B: FrameBuf> Stage for Filter<B> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
-        while let Some(KnownAddress { from, to }) = self.moved.pop() {
-            // One address in for one out: the table keeps its size.
-            if let Some(bucket) = self.known.remove(&from) {
-                self.known.insert(to, bucket);
-            }
+        while let Some(change) = self.changes.pop() {
+            self.follow(change);
         }
         let room = self.out.free_slots();
         let mut work = 0;

@@ -14,7 +14,7 @@ use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
-use roko_peers::{Membership, NodeIdentity};
+use roko_peers::{Membership, NodeIdentity, ScoreConfig};
 use roko_pipeline::port::Port;
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
@@ -191,7 +191,7 @@ where
         options: options(config),
         handshake,
     };
-    let Ready { stages, control, handle, open_report, sessions, catchup } =
+    let Ready { stages, control, handle, open_report, sessions, catchup, keeper } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement);
     let stop = Arc::new(AtomicBool::new(false));
@@ -210,7 +210,7 @@ where
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
     wait(&handle, &stop);
     runtime.block_on(services.stop());
-    drop((sessions, catchup));
+    drop((keeper, sessions, catchup));
     for thread in threads {
         // A thread that panicked has reported it.
         let _ = thread.join();
@@ -316,6 +316,12 @@ pub(super) fn options(config: &NodeConfig) -> NodeOptions {
         stranger_frames_per_second: config.filter.stranger_frames_per_second,
         known_frames_per_second: config.filter.known_frames_per_second,
         handshake: config.handshake_options(),
+        scores: ScoreConfig {
+            bans: config.score.bans,
+            half_life_ms: u64::from(config.score.half_life_s) * 1_000,
+            ban_ms: u64::from(config.score.ban_s) * 1_000,
+            ..ScoreConfig::default()
+        },
         ..NodeOptions::default()
     }
 }
