@@ -7,7 +7,7 @@ use roko_pipeline::clock::ClockPage;
 use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, Established, Retired};
 use roko_pipeline::filter::{Filter, FilterConfig, RateLimit};
 use roko_pipeline::link::{ControlFrame, MessageFrame, SealedFrame};
-use roko_pipeline::open::Open;
+use roko_pipeline::open::{Open, OpenLinks, PeerRates};
 use roko_pipeline::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use roko_pipeline::port::Port as _;
 use roko_pipeline::port::RxStamps;
@@ -99,7 +99,7 @@ pub(crate) struct Line {
         Port,
         PageWriter<ClockMap>,
         Consumer<ControlFrame<Mbuf>>,
-        Producer<roko_pipeline::peer::KnownAddress>,
+        Producer<roko_pipeline::peer::KnownChange>,
     ),
 }
 
@@ -142,6 +142,14 @@ impl Line {
         let (opened_out, opened) = ring(DEPTH);
         let (control_out, control) = ring(DEPTH);
         let (known, moved) = ring(16);
+        let links = OpenLinks {
+            input: open_in,
+            to_verify: opened_out,
+            to_control: control_out,
+            established: established_out,
+            retired: retired_in,
+            admitted: admitted_in,
+        };
         Line {
             rx: Rx::new((rx, RxStamps::Poll), page.clone(), None, rx_out),
             filter: Filter::new(filter, page.clone(), moved, filter_in, filter_out),
@@ -153,14 +161,7 @@ impl Line {
                 (established_in, retired_out, admitted_out),
                 decode_out,
             ),
-            open: Open::new(
-                SOURCES,
-                page,
-                open_in,
-                opened_out,
-                control_out,
-                (established_out, retired_in, admitted_in),
-            ),
+            open: Open::new(SOURCES, page, PeerRates::UNLIMITED, links),
             opened,
             pool: pool.clone(),
             far,

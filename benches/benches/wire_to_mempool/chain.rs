@@ -10,6 +10,7 @@ use roko_pipeline::client::ClientPort;
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::idle::Idle;
+use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::{OrderCommand, OrderConfig};
 use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::{PollLoop, Stage};
@@ -183,6 +184,7 @@ fn config() -> DataPlaneConfig {
             block_buffers: 2,
             block_room: BlockRoom { txs: 2_048, body_bytes: 1 << 20 },
         },
+        rates: PeerRates::UNLIMITED,
         peers_max: 8,
         links: Vec::new(),
         depths: Depths::default(),

@@ -139,6 +139,9 @@ pub enum Event {
     ProposalBuilt(ProposalSummary),
     /// Whether transactions wait for a block.
     PendingTransactions(bool),
+    /// The validators whose messages do not come through here, because the driver does not listen to them. A view that one
+    /// of them leads is skipped at once instead of after Delta: no proposal would come. Skipping early is always safe.
+    Unheard(Bitmap),
     /// The driver was behind, and has fetched, checked and executed every block up to this one, whose proof it has
     /// verified.
     CaughtUp(FinalBlock),

@@ -5,10 +5,16 @@
 //! after a short linger when it could cross a threshold. The collector only decides; a worker runs
 //! [`Job::run`] and the driver gives the [`JobResult`] back. Memory is bounded by the views between the last
 //! final one and a horizon, one vote for each signer and class.
+//!
+//! A vote speaks for its signer whoever brings it. Who brings it is remembered all the same: what does not verify is its
+//! bringer's lie, and a vote that its signer brings goes before one that somebody else brings in his name.
+
+mod gain;
 
 use crate::quorum::Quorums;
 use crate::set::ValidatorSet;
 use crate::verify::{self, VerifiedCertificate, VerifiedVote};
+use gain::Gain;
 use roko_wire::vote::{Ballot, Certificate, CertificateKind, SigningDomain, Vote};
 use roko_wire::{NanoMoment, ValidatorIndex, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +26,8 @@ pub const VIEW_HORIZON: u64 = 64;
 pub const VIEWS_KEPT: u64 = 4_096;
 /// Certificates kept unverified for each view: one for each kind of an honest view, and room for lies.
 pub const CERTIFICATES_PER_VIEW_MAX: usize = 12;
+/// Of those, most that one peer brings, so that no liar takes the room of all.
+pub const CERTIFICATES_PER_PEER_MAX: usize = CERTIFICATES_PER_VIEW_MAX / 2;
 /// The default linger: a tenth of the devnet's block interval.
 pub const LINGER_NS: u64 = 1_000_000;
 
@@ -44,12 +52,41 @@ impl Class {
     }
 }
 
+/// Something with who sent it here.
+#[derive(Clone, Debug)]
+struct Brought<T> {
+    what: T,
+    by: ValidatorIndex,
+}
+
+/// What became of a vote or a certificate that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// It is kept.
+    Kept,
+    /// It is late, or here already.
+    NotNeeded,
+    /// It is of a view beyond the horizon.
+    FarAhead,
+    /// No honest peer sends it: of nobody in the set, or of too little stake.
+    Wrong,
+}
+
+/// What did not verify, and who brought it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// A vote.
+    Vote(ValidatorIndex),
+    /// A certificate.
+    Certificate(ValidatorIndex),
+}
+
 #[derive(Clone, Debug)]
 enum Slot {
     /// Waits for a job.
-    Pending(Vote),
-    /// In a job.
-    Checking,
+    Pending(Brought<Vote>),
+    /// In a job; who brought it.
+    Checking(ValidatorIndex),
     /// Verified, this ballot.
     Verified(Ballot),
 }
@@ -58,10 +95,13 @@ enum Slot {
 struct ViewVotes {
     slots: BTreeMap<(ValidatorIndex, Class), Slot>,
     /// A second, different vote of a class: checked when the first turns out bad, or as evidence beside it.
-    rivals: BTreeMap<(ValidatorIndex, Class), Vote>,
+    rivals: BTreeMap<(ValidatorIndex, Class), Brought<Vote>>,
+    /// Who brought the rivals that are in a job.
+    rivals_checking: BTreeMap<(ValidatorIndex, Class), ValidatorIndex>,
     /// Who has been shown to send two ballots of a class: a third shows nothing new.
     exposed: BTreeSet<(ValidatorIndex, Class)>,
-    certificates: Vec<Certificate>,
+    certificates: Vec<Brought<Certificate>>,
+    certificates_checking: Vec<Brought<Certificate>>,
     pending_since: Option<NanoMoment>,
     checking: bool,
 }
@@ -180,79 +220,81 @@ impl VoteCollector {
         self.final_view.next().max(View(self.current_view.0.saturating_sub(VIEWS_KEPT)))
     }
 
-    /// Whether a view is one to keep; counts it otherwise.
-    fn keeps(&mut self, view: View) -> bool {
+    /// What becomes of a vote for its view; counts it when it is not kept.
+    fn keeps(&mut self, view: View) -> Offered {
         if view < self.lowest_view() {
             self.counts.stale += 1;
-            return false;
+            return Offered::NotNeeded;
         }
         if view.0 > self.current_view.0.saturating_add(VIEW_HORIZON) {
             self.counts.beyond_horizon += 1;
-            return false;
+            return Offered::FarAhead;
         }
-        true
+        Offered::Kept
     }
 
-    /// Takes in a received vote; returns whether it is kept.
-    pub fn offer(&mut self, vote: Vote, now: NanoMoment) -> bool {
-        if !self.keeps(vote.view) {
-            return false;
-        }
-        if self.set.get(vote.signer).is_none() || Some(vote.signer) == self.own_index {
+    /// Takes in a vote that `by` sent.
+    pub fn offer(&mut self, vote: Vote, by: ValidatorIndex, now: NanoMoment) -> Offered {
+        if self.set.get(vote.signer).is_none() {
             self.counts.unknown_signer += 1;
-            return false;
+            return Offered::Wrong;
         }
-        let key = (vote.signer, Class::of(&vote.ballot));
+        let kept = self.keeps(vote.view);
+        if kept != Offered::Kept {
+            return kept;
+        }
+        if Some(vote.signer) == self.own_index {
+            self.counts.unknown_signer += 1;
+            return Offered::NotNeeded;
+        }
         let entry = self.views.entry(vote.view).or_default();
-        if let Some(slot) = entry.slots.get(&key) {
-            let same = match slot {
-                Slot::Pending(held) => *held == vote,
-                Slot::Checking => true,
-                Slot::Verified(ballot) => *ballot == vote.ballot || entry.exposed.contains(&key),
-            };
-            if same || entry.rivals.contains_key(&key) {
-                self.counts.duplicate += 1;
-                return false;
-            }
-            entry.rivals.insert(key, vote);
-        } else {
-            entry.slots.insert(key, Slot::Pending(vote));
+        if !entry.insert(Brought { what: vote, by }) {
+            self.counts.duplicate += 1;
+            return Offered::NotNeeded;
         }
         entry.pending_since.get_or_insert(now);
         self.counts.accepted += 1;
-        true
+        Offered::Kept
     }
 
-    /// Takes in a received certificate whose kind the machine still wants; returns whether it is kept. It is
+    /// Takes in a certificate that `by` sent and whose kind the machine still wants. It is
     /// verified after the linger, and only if the votes at hand have not made it useless by then. Certificates
     /// may be of any view above the final one: their stake vouches for the view once they verify.
-    pub fn offer_certificate(&mut self, certificate: Certificate, now: NanoMoment) -> bool {
+    pub fn offer_certificate(
+        &mut self,
+        certificate: Certificate,
+        by: ValidatorIndex,
+        now: NanoMoment,
+    ) -> Offered {
+        if verify::check_stake(&certificate, &self.set, &self.quorums).is_err() {
+            self.counts.refused_certificates += 1;
+            return Offered::Wrong;
+        }
         if certificate.view < self.lowest_view() {
             self.counts.stale += 1;
-            return false;
+            return Offered::NotNeeded;
         }
         let horizon = View(self.current_view.0.saturating_add(VIEW_HORIZON));
         if certificate.view > horizon && self.views.range(horizon..).count() > VIEW_HORIZON as usize {
             self.counts.beyond_horizon += 1;
-            return false;
-        }
-        if verify::check_stake(&certificate, &self.set, &self.quorums).is_err() {
-            self.counts.refused_certificates += 1;
-            return false;
+            return Offered::FarAhead;
         }
         let entry = self.views.entry(certificate.view).or_default();
-        if entry.certificates.contains(&certificate) {
+        let held = entry.certificates.iter().chain(&entry.certificates_checking);
+        if held.clone().any(|held| held.what == certificate) {
             self.counts.duplicate += 1;
-            return false;
+            return Offered::NotNeeded;
         }
-        if entry.certificates.len() >= CERTIFICATES_PER_VIEW_MAX {
+        if held.filter(|held| held.by == by).count() >= CERTIFICATES_PER_PEER_MAX
+            || entry.certificates.len() >= CERTIFICATES_PER_VIEW_MAX
+        {
             self.counts.refused_certificates += 1;
-            return false;
+            return Offered::NotNeeded;
         }
-        entry.certificates.push(certificate);
+        entry.certificates.push(Brought { what: certificate, by });
         entry.pending_since.get_or_insert(now);
         self.counts.accepted += 1;
-        true
+        Offered::Kept
     }
 
     /// When [`VoteCollector::take_job`] may next have something, `None` while nothing useful waits.
@@ -283,20 +325,24 @@ impl VoteCollector {
             let entry = self.views.get_mut(&view)?;
             let mut votes = Vec::new();
             for slot in entry.slots.values_mut().filter(|slot| matches!(slot, Slot::Pending(_))) {
-                if let Slot::Pending(vote) = std::mem::replace(slot, Slot::Checking) {
-                    votes.push(vote);
+                if let Slot::Pending(Brought { what, by }) = slot {
+                    votes.push(what.clone());
+                    *slot = Slot::Checking(*by);
                 }
             }
-            let slots = &entry.slots;
+            let (slots, rivals_checking) = (&entry.slots, &mut entry.rivals_checking);
             entry.rivals.retain(|key, rival| {
                 let evidence = matches!(slots.get(key), Some(Slot::Verified(_)));
                 if evidence {
-                    votes.push(rival.clone());
+                    votes.push(rival.what.clone());
+                    rivals_checking.insert(*key, rival.by);
                 }
                 !evidence
             });
-            let mut certificates = std::mem::take(&mut entry.certificates);
-            certificates.retain(|certificate| wants(view, &certificate.kind));
+            entry.certificates_checking = std::mem::take(&mut entry.certificates);
+            entry.certificates_checking.retain(|held| wants(view, &held.what.kind));
+            let certificates: Vec<Certificate> =
+                entry.certificates_checking.iter().map(|held| held.what.clone()).collect();
             entry.pending_since = None;
             if !votes.is_empty() || !certificates.is_empty() {
                 entry.checking = true;
@@ -307,11 +353,17 @@ impl VoteCollector {
         }
     }
 
-    /// Takes note of a job's result, which then goes to the machine.
-    pub fn finish(&mut self, result: &JobResult, now: NanoMoment) {
+    /// Takes note of a job's result, which then goes to the machine. Returns who brought what does not verify.
+    pub fn finish(&mut self, result: &JobResult, now: NanoMoment) -> Vec<Lie> {
         self.counts.bad += (result.bad_votes.len() + result.bad_certificates.len()) as u64;
-        let Some(entry) = self.views.get_mut(&result.view) else { return };
+        let Some(entry) = self.views.get_mut(&result.view) else { return Vec::new() };
+        let mut lies = Vec::new();
         entry.checking = false;
+        for held in std::mem::take(&mut entry.certificates_checking) {
+            if result.bad_certificates.contains(&held.what) {
+                lies.push(Lie::Certificate(held.by));
+            }
+        }
         for vote in result.votes.iter().map(VerifiedVote::vote) {
             let key = (vote.signer, Class::of(&vote.ballot));
             match entry.slots.get_mut(&key) {
@@ -325,19 +377,29 @@ impl VoteCollector {
         }
         for vote in &result.bad_votes {
             let key = (vote.signer, Class::of(&vote.ballot));
-            if matches!(entry.slots.get(&key), Some(Slot::Checking)) {
+            if let Some(Slot::Checking(by)) = entry.slots.get(&key) {
+                lies.push(Lie::Vote(*by));
                 // A forgery in a validator's name must not shut its true vote out.
                 entry.slots.remove(&key);
                 if let Some(rival) = entry.rivals.remove(&key) {
                     entry.slots.insert(key, Slot::Pending(rival));
                 }
+            } else if let Some(by) = entry.rivals_checking.get(&key) {
+                lies.push(Lie::Vote(*by));
             }
         }
+        entry.rivals_checking.clear();
+        // A copy that came while the same ballot was checked tells nothing new.
+        let slots = &entry.slots;
+        entry.rivals.retain(|key, rival| {
+            !matches!(slots.get(key), Some(Slot::Verified(ballot)) if *ballot == rival.what.ballot)
+        });
         let waiting = entry.slots.values().any(|slot| matches!(slot, Slot::Pending(_)));
         if waiting || !entry.rivals.is_empty() || !entry.certificates.is_empty() {
             entry.pending_since.get_or_insert(now);
         }
         self.forget_if_empty(result.view);
+        lies
     }
 
     fn forget_if_empty(&mut self, view: View) {
@@ -353,77 +415,33 @@ impl VoteCollector {
     }
 }
 
-/// What checking a view's pending votes could bring.
-struct Gain {
-    /// It would bring all that further waiting could.
-    complete: bool,
-    /// It could cross a threshold, or show a broken rule.
-    useful: bool,
-}
-
-/// Stake behind a ballot: checked, and waiting to be.
-#[derive(Clone, Copy, Default)]
-struct Stakes {
-    verified: u64,
-    pending: u64,
-}
-
-impl Stakes {
-    fn add(&mut self, stake: u64, pending: bool) {
-        *(if pending { &mut self.pending } else { &mut self.verified }) += stake;
-    }
-
-    /// Whether checking what waits would bring this to a threshold that it is not at yet.
-    const fn crosses(self, own: u64, threshold: u64) -> bool {
-        let verified = self.verified + own;
-        self.pending > 0 && verified < threshold && verified + self.pending >= threshold
-    }
-
-    /// The same, with the node's own vote here or not: it does not pass through the collector.
-    const fn may_cross(self, own: u64, threshold: u64) -> bool {
-        self.crosses(own, threshold) || self.crosses(0, threshold)
-    }
-}
-
-impl Gain {
-    fn of(entry: &ViewVotes, set: &ValidatorSet, quorums: &Quorums, own: Option<ValidatorIndex>) -> Gain {
-        let own = own.map_or(0, |own| set.stake(own));
-        let mut ballots: BTreeMap<Ballot, Stakes> = BTreeMap::new();
-        let (mut firsts, mut skips) = (Stakes::default(), Stakes::default());
-        for ((signer, class), slot) in &entry.slots {
-            let (ballot, pending) = match slot {
-                Slot::Pending(vote) => (vote.ballot, true),
-                Slot::Verified(ballot) => (*ballot, false),
-                Slot::Checking => continue,
-            };
-            let stake = set.stake(*signer);
-            ballots.entry(ballot).or_default().add(stake, pending);
-            if matches!(class, Class::Skip | Class::SkipFallback) {
-                skips.add(stake, pending);
+impl ViewVotes {
+    /// Keeps a vote for the next job, or as a rival of the one that is here; false when it adds nothing.
+    fn insert(&mut self, vote: Brought<Vote>) -> bool {
+        let key = (vote.what.signer, Class::of(&vote.what.ballot));
+        let own = vote.by == vote.what.signer;
+        let same = match self.slots.get_mut(&key) {
+            None => {
+                self.slots.insert(key, Slot::Pending(vote));
+                return true;
             }
-            if matches!(class, Class::Notarize | Class::Skip) {
-                firsts.add(stake, pending);
+            Some(Slot::Pending(held)) if held.what == vote.what => true,
+            Some(Slot::Pending(held)) if own && held.by != vote.by => {
+                let stranger = std::mem::replace(held, vote);
+                // A rival that the signer brought, if there is one, is the better evidence.
+                self.rivals.entry(key).or_insert(stranger);
+                return true;
             }
+            Some(Slot::Pending(_)) => false,
+            Some(Slot::Checking(by)) => !own || *by == vote.by,
+            Some(Slot::Verified(ballot)) => *ballot == vote.what.ballot || self.exposed.contains(&key),
+        };
+        let rival = self.rivals.get(&key);
+        if same || rival.is_some_and(|rival| !own || rival.by == vote.by) {
+            return false;
         }
-        let (c, s, f) = (quorums.fast_certificate, quorums.slow, quorums.fast_commit);
-        let evidence = entry.rivals.keys().any(|key| matches!(entry.slots.get(key), Some(Slot::Verified(_))));
-        let mut complete = skips.crosses(own, s) || firsts.crosses(own, set.total_stake());
-        let mut useful = evidence || !entry.certificates.is_empty();
-        useful |= skips.may_cross(own, c) || firsts.may_cross(own, quorums.wait);
-        for (ballot, stakes) in &ballots {
-            match ballot {
-                Ballot::Notarize(_) => {
-                    complete |= stakes.crosses(own, f);
-                    useful |= [c, s, f].iter().any(|threshold| stakes.may_cross(own, *threshold));
-                }
-                Ballot::Final(_) | Ballot::FinalSkip => {
-                    complete |= stakes.crosses(own, s);
-                    useful |= stakes.may_cross(own, s);
-                }
-                Ballot::Skip | Ballot::SkipFallback => {}
-            }
-        }
-        Gain { complete, useful: useful || complete }
+        self.rivals.insert(key, vote);
+        true
     }
 }
 

@@ -22,7 +22,7 @@ pub use api::{
     Recovered, Verdict,
 };
 pub use bls::{PublicKey, SecretKey};
-pub use collector::{Job, JobResult, VoteCollector};
+pub use collector::{Job, JobResult, Lie, Offered, VoteCollector};
 pub use evidence::Evidence;
 pub use justification::justification_hash;
 pub use machine::Machine;

@@ -24,7 +24,7 @@ use crate::verify::{VerifiedCertificate, VerifiedVote};
 use chain::Chain;
 use hearing::Hearing;
 use repeat::Repeats;
-use roko_wire::vote::{Certificate, CertificateKind};
+use roko_wire::vote::{Bitmap, Certificate, CertificateKind};
 use roko_wire::{BlockId, NanoMoment, ValidatorIndex, View};
 use std::collections::{BTreeMap, BTreeSet};
 use view::{Context, ViewState};
@@ -68,6 +68,8 @@ pub struct Machine {
     started_at: Option<NanoMoment>,
     pending_transactions: bool,
     hearing: Hearing,
+    /// Validators that the driver does not listen to.
+    unheard: Bitmap,
     repeats: Repeats,
     timer: Option<NanoMoment>,
     halted: bool,
@@ -96,6 +98,7 @@ impl Machine {
             started_at: None,
             pending_transactions: false,
             hearing,
+            unheard: Bitmap::default(),
             repeats: Repeats::default(),
             timer: None,
             halted: false,
@@ -134,6 +137,7 @@ impl Machine {
             Event::Certificates(certificates) => self.on_certificates(certificates),
             Event::OwnVoteDurable(vote) => self.on_own_vote(vote),
             Event::PendingTransactions(pending) => self.pending_transactions = pending,
+            Event::Unheard(unheard) => self.unheard = unheard,
             Event::CaughtUp(last_final) => self.on_caught_up(last_final, out),
         }
         self.settle(out);
@@ -318,6 +322,13 @@ impl Machine {
             let evidence = Evidence::Proposals { view, proposer: summary.proposer, first, second };
             out.push(Action::Evidence(Box::new(evidence)));
         }
+    }
+
+    /// Whether a proposal's header would be kept: else what comes with it need not be.
+    #[must_use]
+    pub fn keeps_header(&self, view: View, block: BlockId) -> bool {
+        let known = self.views.get(&view).map_or(&[][..], |state| &state.proposals[..]);
+        self.is_near(view) && known.len() < HEADERS_PER_VIEW_MAX || self.is_vouched_for(view, block)
     }
 
     /// Whether a view is close enough to the current one to be kept without a certificate that vouches for it.

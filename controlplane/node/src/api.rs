@@ -395,6 +395,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             view: Some(view.0),
             transactions_final: progress.transactions_final,
             drops: self.drops(),
+            peers: self.peer_figures(),
             regimes: self.regimes(),
             stage_latencies,
             queues: self.queue_stats(),

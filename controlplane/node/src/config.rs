@@ -16,8 +16,8 @@ pub use example::example;
 pub use reader::ConfigProblem;
 pub use table::{
     Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection, Neighbor,
-    NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, StorageSection,
-    TuningSection,
+    NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, ScoreSection,
+    StorageSection, TuningSection,
 };
 pub use value::{NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, TimeSource};
 
@@ -48,6 +48,8 @@ pub struct NodeConfig {
     pub handshake: HandshakeSection,
     /// `[[peer]]`
     pub peers: Vec<PeerAddress>,
+    /// `[score]`
+    pub score: ScoreSection,
     /// `[tuning]`
     pub tuning: TuningSection,
     /// `[mempool]`
@@ -103,6 +105,7 @@ impl NodeConfig {
         let clients = document.list("client", Client::read);
         let handshake = document.section("handshake", HandshakeSection::read);
         let peers = document.list("peer", PeerAddress::read);
+        let score = document.section("score", ScoreSection::read);
         let tuning = document.section("tuning", TuningSection::read);
         let mempool = document.section("mempool", MempoolSection::read);
         let storage = document.section("storage", StorageSection::read);
@@ -119,6 +122,7 @@ impl NodeConfig {
             clients,
             handshake: handshake?,
             peers,
+            score: score?,
             tuning: tuning?,
             mempool: mempool?,
             storage: storage?,

@@ -12,7 +12,7 @@ use roko_peers::{
     RingFull, Sessions, SessionsConfig, TlsEndpoint,
 };
 use roko_pipeline::keys::KeyCommand;
-use roko_pipeline::peer::{self, KeyLimits, KnownAddress, LinkCommand, PeerIndex, PeerLink, Role, Worn};
+use roko_pipeline::peer::{self, KeyLimits, KnownChange, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use roko_pipeline::session::AeadKeys;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::genesis::Endpoint;
@@ -118,6 +118,7 @@ pub fn start(
     let tls = endpoint(member, chain, boot_file, parts.log, options.limits)?;
     let places = members.peers().iter().map(|peer| (peer.endpoint.ip, peer.endpoint.port)).collect();
     let sink = RingSink {
+        banned: vec![false; members.peers().len()],
         members,
         own: own.endpoint,
         places,
@@ -151,7 +152,7 @@ pub struct SinkRings {
     /// Keys that open frames, to decode.
     pub keys: Option<Producer<KeyCommand>>,
     /// Addresses of known peers, to filter.
-    pub known: Option<Producer<KnownAddress>>,
+    pub known: Option<Producer<KnownChange>>,
     /// Ways to peers, to spread.
     pub links: Producer<LinkCommand>,
     /// Keys that are worn, from spread.
@@ -164,6 +165,8 @@ struct RingSink {
     own: roko_peers::PeerEndpoint,
     /// Where each peer is reached at present.
     places: Vec<(IpAddr, u16)>,
+    /// Who is banned.
+    banned: Vec<bool>,
     rings: SinkRings,
     key_limits: KeyLimits,
     key_log: Option<KeyLog>,
@@ -237,12 +240,26 @@ impl KeySink for RingSink {
             return Err(RingFull);
         }
         if let Some(ring) = known {
-            ring.push(KnownAddress { from: before.0, to: now.0 }).map_err(|_| RingFull)?;
+            ring.push(KnownChange::Moved { from: before.0, to: now.0 }).map_err(|_| RingFull)?;
         }
         let (peer, addresses) = (PeerIndex(slot as u16), self.addresses(slot, endpoint));
         self.rings.links.push(LinkCommand::Move { peer, addresses }).map_err(|_| RingFull)?;
         self.places[slot] = now;
         Ok(())
+    }
+
+    fn banned(&mut self, slot: usize, banned: bool) -> Result<(), RingFull> {
+        self.banned[slot] = banned;
+        let ip = self.places[slot].0;
+        // Who shares an address with a peer that may speak keeps its room.
+        let others = self.places.iter().zip(&self.banned).enumerate();
+        let shared =
+            others.filter(|(other, _)| *other != slot).any(|(_, (place, banned))| place.0 == ip && !banned);
+        match &mut self.rings.known {
+            Some(ring) if banned && !shared => ring.push(KnownChange::Banned(ip)).map_err(|_| RingFull),
+            Some(ring) if !banned => ring.push(KnownChange::Readmitted(ip)).map_err(|_| RingFull),
+            _ => Ok(()),
+        }
     }
 
     fn worn(&mut self) -> Option<(usize, KeyName)> {

@@ -12,6 +12,7 @@ pub mod catchup;
 pub mod chain;
 pub mod cli;
 pub mod clock;
+pub mod conduct;
 pub mod config;
 pub mod control;
 pub mod devnet;

@@ -11,12 +11,14 @@ pub mod status;
 pub mod views;
 
 use crate::chain::{Chain, Own};
+use crate::conduct::Conduct;
 use crate::replica::blocks::{Block, Outcome};
 use counters::Counters;
 use durations::Durations;
 use latency::BlockLatencies;
 use peers::PeerTable;
 use roko_consensus::{Evidence, VerifiedVote};
+use roko_peers::Offence;
 use roko_services::api::{BlockInfo, Status};
 use roko_wire::block::{BodyView, Header};
 use roko_wire::codec::Sink;
@@ -34,6 +36,10 @@ use views::{ViewBook, ViewStatus};
 const SUBSCRIBER_LAG_MAX: usize = 256;
 /// Views whose voters are remembered for the participation.
 const VOTER_VIEWS: usize = 256;
+/// Pieces of evidence kept on disk in one run: one is enough against a validator, and who goes on shall not fill the disk.
+const EVIDENCE_KEPT_MAX: u64 = 1_024;
+/// Refused blocks that are told in words; the counters tell the rest.
+const INVALID_BLOCKS_TOLD: u64 = 16;
 /// Final block ids kept, to compare validators of one process with each other.
 const FINAL_IDS: usize = 1 << 16;
 
@@ -107,6 +113,8 @@ pub struct Observer {
     pub counters: Counters,
     /// What is known of the peers.
     pub peers: PeerTable,
+    /// What they are refused for.
+    pub conduct: Arc<Conduct>,
     /// Blocks as they become final and durable.
     pub final_blocks: broadcast::Sender<Arc<BlockInfo>>,
     view: AtomicU64,
@@ -136,6 +144,7 @@ impl Observer {
             name,
             counters: Counters::default(),
             peers: PeerTable::default(),
+            conduct: Arc::default(),
             final_blocks: broadcast::channel(SUBSCRIBER_LAG_MAX).0,
             view: AtomicU64::new(0),
             durable_height: AtomicU64::new(0),
@@ -370,10 +379,18 @@ impl Observer {
         }
     }
 
-    /// A payload broke a rule.
-    pub fn note_invalid_block(&self, block: &BlockId, error: &dyn std::fmt::Display) {
+    /// The payload of a proposer's block broke a rule. That is no problem of this node.
+    pub fn note_invalid_block(
+        &self,
+        block: &BlockId,
+        proposer: ValidatorIndex,
+        error: &dyn std::fmt::Display,
+    ) {
         self.counters.invalid_blocks.add(1);
-        self.set_problem(Some(format!("block {block} was refused: {error}")));
+        self.conduct.note(proposer, Offence::InvalidBlock);
+        if self.counters.invalid_blocks.get() <= INVALID_BLOCKS_TOLD {
+            eprintln!("block {block} of validator {} was refused: {error}", proposer.0);
+        }
     }
 
     /// An own block failed its own check: a fault of this program.
@@ -385,6 +402,10 @@ impl Observer {
     /// Keeps proof of a broken rule on disk.
     pub fn keep_evidence(&self, evidence: &Evidence) {
         self.counters.evidence.add(1);
+        self.conduct.note(evidence.accused(), Offence::Equivocation);
+        if self.counters.evidence.get() > EVIDENCE_KEPT_MAX {
+            return;
+        }
         let mut bytes = Vec::new();
         evidence.write(&mut bytes);
         self.keep("evidence", &bytes);

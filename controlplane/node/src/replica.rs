@@ -32,7 +32,8 @@ use finalize::CommittedBlocks;
 use plane::Plane;
 use roko_consensus::collector::VoteCollector;
 use roko_consensus::machine::Machine;
-use roko_consensus::{Action, Event, VerifiedVote};
+use roko_consensus::{Action, Event, Lie, VerifiedVote};
+use roko_peers::Offence;
 use roko_wire::chunk::Propose;
 use roko_wire::nano::ClockReading;
 use roko_wire::vote::Ballot;
@@ -98,6 +99,8 @@ pub struct Replica<P: Plane> {
     abstains: Option<Abstention>,
     stopped: Option<String>,
     clock: ClockReading,
+    /// Which change of the bans the machine knows.
+    bans_seen: u64,
 }
 
 impl<P: Plane> Replica<P> {
@@ -113,6 +116,11 @@ impl<P: Plane> Replica<P> {
 
     /// Remembers a transaction that the data plane has verified and put into the mempool.
     pub fn on_seen(&mut self, id: roko_wire::TxId, seen: seen::SeenTx, root: &roko_wire::stamp::SignedRoot) {
+        let mut stamps = seen::StampPlausibility::default();
+        stamps.judge(&seen.stamp, seen.received, self.plausible_window());
+        if stamps.implausible > 0 {
+            self.observer.conduct.note(seen.stamp.ingress, Offence::ImplausibleStamp);
+        }
         self.seen.insert(id, seen, root);
     }
 
@@ -134,6 +142,10 @@ impl<P: Plane> Replica<P> {
         }
         if self.observer.set_transactions_wait(transactions_wait) {
             self.feed(Event::PendingTransactions(transactions_wait));
+            done += 1;
+        }
+        if let Some(unheard) = self.observer.conduct.unheard_since(&mut self.bans_seen) {
+            self.feed(Event::Unheard(unheard));
             done += 1;
         }
         if self.now() >= self.timer {
@@ -213,7 +225,12 @@ impl<P: Plane> Replica<P> {
         match done {
             BlsDone::Signed(vote) => self.journal_vote(vote),
             BlsDone::Gathered(result) => {
-                self.collector.finish(&result, self.clock.now);
+                for lie in self.collector.finish(&result, self.clock.now) {
+                    match lie {
+                        Lie::Vote(by) => self.observer.conduct.note(by, Offence::BadVote),
+                        Lie::Certificate(by) => self.observer.conduct.note(by, Offence::BadCertificate),
+                    }
+                }
                 result.votes.iter().for_each(|vote| self.certificates.add_vote(vote));
                 result.certificates.iter().for_each(|c| self.certificates.add_verified(c.certificate()));
                 self.observer

@@ -68,7 +68,7 @@ use WhenFull::{Backpressure, Drop, Never, Refuse};
 pub const RINGS: &[RingRow] = &[
     row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
     row("filter_decode", "ingress", "filter > decode", "datagrams for this node", Backpressure),
-    row("handshake_filter", "", "handshake > filter", "new addresses of peers", Refuse),
+    row("handshake_filter", "", "handshake > filter", "new addresses of peers, bans", Refuse),
     row("handshake_decode", "", "handshake > decode", "keys that open, keys to forget", Refuse),
     row("decode_open_retired", "", "decode > open", "keys to forget", Backpressure),
     row("decode_open_admitted", "", "decode > open", "keys of frames with a new one", Drop),

@@ -5,6 +5,7 @@ use crate::abstain::Abstention;
 use crate::api::{DataPlaneView, NodeHandle};
 use crate::catchup::{self, Catchup, CatchupParts, Settings, ToControl};
 use crate::chain::{Chain, Own};
+use crate::conduct::{Keeper, KeeperParts};
 use crate::control::{ControlInput, ControlLoop};
 use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use crate::observe::Observer;
@@ -17,12 +18,13 @@ use crate::workers::journal::{self, Journal};
 use crate::workers::store::Store;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_consensus::SecretKey;
-use roko_peers::{Membership, NodeIdentity, Sessions};
+use roko_peers::{Membership, NodeIdentity, ScoreConfig, Sessions};
 use roko_pipeline::assembly::SessionEnds;
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::keys::{InstalledKeys, KeyCommand};
 use roko_pipeline::metrics::StageMetrics;
+use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
@@ -63,6 +65,8 @@ pub struct NodeOptions {
     pub indexed_transactions_max: usize,
     /// Handshakes and key phases.
     pub handshake: HandshakeOptions,
+    /// Scores of peers, and bans.
+    pub scores: ScoreConfig,
 }
 
 impl Default for NodeOptions {
@@ -78,6 +82,7 @@ impl Default for NodeOptions {
             known_frames_per_second: 500_000,
             indexed_transactions_max: 1 << 22,
             handshake: HandshakeOptions::default(),
+            scores: ScoreConfig::default(),
         }
     }
 }
@@ -153,6 +158,8 @@ pub struct Ready<B, S: Storage> {
     pub catchup: Catchup,
     /// Its sessions with peers; they end when this is dropped.
     pub sessions: Sessions,
+    /// What bans and readmits peers; it ends when this is dropped.
+    pub keeper: Keeper,
 }
 
 /// How fetched blocks get to a control thread.
@@ -213,6 +220,7 @@ pub(crate) fn data_plane_config(
                 body_bytes: limits.block_bytes_max as usize,
             },
         },
+        rates: PeerRates::for_rings(depths.to_control, depths.to_verify),
         peers_max: members.peers().len(),
         links: Vec::new(),
         depths,
@@ -278,10 +286,15 @@ where
     let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
+    let log = Arc::clone(&handshake.log);
     let rings = sink_rings(keys, control.sessions);
     let boot_file = data_dir.join("boot");
     let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
+    let (conduct, banning) = (Arc::clone(&observer.conduct), sessions.banning());
+    let keeper =
+        KeeperParts { conduct, stages: control.refused_by_peer, banning, config: options.scores, log };
+    let keeper = Keeper::start(keeper, &chain, &runtime);
     let waker = add_wake_stage(&mut stages, &control.gauges);
     let order_metrics = metrics_of(&control.metrics, "order")?;
     let view = DataPlaneView {
@@ -321,7 +334,7 @@ where
     let with = ReplicaWith { own, bls_key, data_dir, placement, plane };
     let replica = replica(disk, &handle, &waker, with)?;
     let control = ControlLoop { replica, input, clock, observer, waker };
-    Ok(Ready { stages, control, handle, open_report: report, catchup, sessions })
+    Ok(Ready { stages, control, handle, open_report: report, catchup, sessions, keeper })
 }
 
 /// What a validator's replica is made of, beside its disk.

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod membership;
 pub mod refusal;
+pub mod score;
 pub mod session;
 pub mod tls;
 
@@ -21,8 +22,9 @@ pub use error::PeersError;
 pub use hello::ChainFacts;
 pub use identity::NodeIdentity;
 pub use limits::HandshakeLimits;
-pub use link::{KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
+pub use link::{Banning, KeyName, KeySink, PeerKey, PhaseTimes, RingFull, Sessions, SessionsConfig};
 pub use membership::{ClientEntry, Membership, Peer, PeerEndpoint, Role};
 pub use refusal::{HandshakeCounters, HandshakeError, Refusal};
+pub use score::{Offence, ScoreConfig, Scores, Verdict};
 pub use session::{BootStamp, FrameKeys, SessionId};
 pub use tls::{Alpn, PeerIdentity, PeerStream, TlsConfig, TlsEndpoint};

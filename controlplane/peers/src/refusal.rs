@@ -82,6 +82,8 @@ refusals! {
     Busy = 21, "busy", "nobody takes a stream of this protocol at the moment";
     /// A message after the handshake that makes no sense.
     BadMessage = 22, "bad_message", "it sent a message that is not of this protocol";
+    /// Its score is over the limit; the ban ends by itself.
+    Banned = 23, "banned", "it is banned for a while for what it sent: its offences are in roko_peer_offences_total of the node that bans";
 }
 
 const COUNT: usize = Refusal::ALL.len();

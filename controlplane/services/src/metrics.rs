@@ -106,6 +106,23 @@ pub struct StageLatency {
     pub count: u64,
 }
 
+/// What one peer was refused for, and what follows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerFigures {
+    /// Its index on the wire.
+    pub peer: u16,
+    /// Its score; at 1 it is banned.
+    pub score_ratio: f64,
+    /// Whether it is banned.
+    pub banned: bool,
+    /// Bans since the start.
+    pub bans: u64,
+    /// Bans that the quorum did not allow.
+    pub bans_withheld: u64,
+    /// How often it was refused, by reason.
+    pub offences: Vec<(String, u64)>,
+}
+
 /// Everything one node measures. Fill what there is and leave the rest at its default.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsSnapshot {
@@ -153,6 +170,8 @@ pub struct MetricsSnapshot {
     pub transactions_final: u64,
     /// Drops by stage and reason.
     pub drops: Vec<DropCount>,
+    /// Peers that were refused for anything.
+    pub peers: Vec<PeerFigures>,
     /// Time by core and regime.
     pub regimes: Vec<RegimeTime>,
     /// Latency by stage.

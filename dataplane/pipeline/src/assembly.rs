@@ -22,6 +22,7 @@
 
 use crate::block_buffer::{BlockBuffer, BlockRoom};
 use crate::builder::{Builder, BuilderCommand, BuilderLinks};
+use crate::by_peer::PeerMetrics;
 use crate::clock::{ClockPage, PortClockPage};
 use crate::decode::{ADMITTED_DEPTH, Decode};
 use crate::event::{EventPort, event_ring};
@@ -30,9 +31,9 @@ use crate::inject::Injector;
 use crate::keys::sessions_depth;
 use crate::link::{ControlFrame, FinalTx, MessageFrame, OutFrame, OwnBatch, RxFrame, Seen};
 use crate::metrics::StageMetrics;
-use crate::open::Open;
+use crate::open::{Open, OpenLinks, PeerRates};
 use crate::order::{Order, OrderCommand, OrderConfig, OrderLinks};
-use crate::peer::{KeySource, KnownAddress, LinkCommand, PeerIndex, PeerLink, Role, Worn};
+use crate::peer::{KeySource, KnownChange, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use crate::poll::Stage;
 use crate::port::{FrameBuf, FramePool, Port, RxPort, RxStamps};
 use crate::rx::Rx;
@@ -107,6 +108,8 @@ pub struct DataPlaneConfig {
     pub verify: VerifyConfig,
     /// The pool and the block buffers.
     pub order: OrderConfig,
+    /// What each peer may send.
+    pub rates: PeerRates,
     /// Most peers in the node's table.
     pub peers_max: usize,
     /// Links that exist at start; more come by [`LinkCommand::Link`].
@@ -143,6 +146,8 @@ pub struct ControlEnds<P: Port> {
     pub injector: Injector<P::Pool>,
     /// Each stage's figures, in packet order.
     pub metrics: Vec<Arc<StageMetrics>>,
+    /// What each peer's frames were refused for, by the stages that open and verify them.
+    pub refused_by_peer: Vec<Arc<PeerMetrics>>,
     /// Depth of each ring by name.
     pub gauges: Vec<(&'static str, Gauge)>,
     /// The port's driver.
@@ -160,7 +165,7 @@ pub struct SessionEnds {
     /// Keys that are worn, from spread.
     pub worn: Consumer<Worn>,
     /// Addresses of known peers that change, to filter.
-    pub known: Producer<KnownAddress>,
+    pub known: Producer<KnownChange>,
 }
 
 /// A validator's data plane: the stages in packet order, to be put on threads as the profile says.
@@ -255,15 +260,17 @@ where
     check(&config)?;
     let (port_kind, rx_stamps) = (port.kind(), port.rx_stamps());
     let (port_rx, port_tx, pool) = port.split();
-    let DataPlaneConfig { filter, verify, order, peers_max, links, depths, port_clock } = config;
+    let DataPlaneConfig { filter, verify, order, rates, peers_max, links, depths, port_clock } = config;
     let mut rings = Rings { gauges: Vec::new() };
 
     let port_page = port_clock.clone();
     let rx = |out| Rx::new((port_rx, rx_stamps), clock.clone(), port_page, out);
     let (known, moved) = rings.ring("handshake_filter", sessions_depth(peers_max));
-    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), (peers_max, &clock), keys);
-    let middle = Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order), &clock)?;
+    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), (peers_max, rates, &clock), keys);
+    let middle =
+        Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order, peers_max), &clock)?;
     let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, (peers_max, &clock), &links);
+    let refused_by_peer = vec![inward.refused_by_peer, middle.refused_by_peer];
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
     stages.extend(inward.stages);
     stages.extend(middle.stages);
@@ -285,6 +292,7 @@ where
         returned: outward.returned,
         injector: middle.injector,
         metrics: stages.iter().map(|stage| stage.metrics()).collect(),
+        refused_by_peer,
         gauges: rings.gauges,
         port_kind,
         rx_stamps,
@@ -298,6 +306,7 @@ struct Inward<B> {
     stages: [Box<dyn Stage>; 4],
     to_verify: Consumer<MessageFrame<B>>,
     frames: Consumer<ControlFrame<B>>,
+    refused_by_peer: Arc<PeerMetrics>,
 }
 
 impl<B: FrameBuf> Inward<B> {
@@ -305,8 +314,8 @@ impl<B: FrameBuf> Inward<B> {
         rings: &mut Rings,
         depths: &Depths,
         rx: impl FnOnce(Producer<RxFrame<B>>) -> Rx<R>,
-        (filter, moved): (FilterConfig, Consumer<KnownAddress>),
-        (peers_max, clock): (usize, &ClockPage),
+        (filter, moved): (FilterConfig, Consumer<KnownChange>),
+        (peers_max, rates, clock): (usize, PeerRates, &ClockPage),
         keys: Box<dyn KeySource>,
     ) -> Inward<B> {
         let (rx_out, filter_in) = rings.ring("rx_filter", depths.ingress);
@@ -317,6 +326,16 @@ impl<B: FrameBuf> Inward<B> {
         let (admitted_out, admitted_in) = rings.ring("decode_open_admitted", ADMITTED_DEPTH);
         let (open_to_verify, to_verify) = rings.ring("open_verify", depths.to_verify);
         let (open_to_control, frames) = rings.ring("open_control", depths.to_control);
+        let links = OpenLinks {
+            input: open_in,
+            to_verify: open_to_verify,
+            to_control: open_to_control,
+            established: established_out,
+            retired: retired_in,
+            admitted: admitted_in,
+        };
+        let open = Open::new(peers_max, clock.clone(), rates, links);
+        let refused_by_peer = open.refused_by_peer();
         let stages: [Box<dyn Stage>; 4] = [
             Box::new(rx(rx_out)),
             Box::new(Filter::new(filter, clock.clone(), moved, filter_in, filter_out)),
@@ -328,16 +347,9 @@ impl<B: FrameBuf> Inward<B> {
                 (established_in, retired_out, admitted_out),
                 decode_out,
             )),
-            Box::new(Open::new(
-                peers_max,
-                clock.clone(),
-                open_in,
-                open_to_verify,
-                open_to_control,
-                (established_out, retired_in, admitted_in),
-            )),
+            Box::new(open),
         ];
-        Inward { stages, to_verify, frames }
+        Inward { stages, to_verify, frames, refused_by_peer }
     }
 }
 
@@ -351,6 +363,7 @@ struct Middle<P: FramePool> {
     order: Producer<OrderCommand>,
     builder: Producer<BuilderCommand>,
     built: Consumer<Box<BlockBuffer>>,
+    refused_by_peer: Arc<PeerMetrics>,
 }
 
 impl<P: FramePool> Middle<P> {
@@ -359,7 +372,7 @@ impl<P: FramePool> Middle<P> {
         depths: &Depths,
         input: Consumer<MessageFrame<P::Buf>>,
         pool: &P,
-        (verify, order): (VerifyConfig, OrderConfig),
+        (verify, order, peers_max): (VerifyConfig, OrderConfig, usize),
         clock: &ClockPage,
     ) -> Result<Middle<P>, AssemblyError> {
         let buffers = order.block_buffers.next_power_of_two();
@@ -387,13 +400,25 @@ impl<P: FramePool> Middle<P> {
             built: built_out,
             free_buffers: free_out,
         };
+        let verify = Verify::new(verify, peers_max, clock.clone(), verify_links);
+        let refused_by_peer = verify.refused_by_peer();
         let stages: [Box<dyn Stage>; 3] = [
-            Box::new(Verify::new(verify, clock.clone(), verify_links)),
+            Box::new(verify),
             Box::new(Order::new(order, clock.clone(), order_links)?),
             Box::new(Builder::new(block_room, ingress, clock.clone(), builder_links)),
         ];
         let injector = Injector::new(inject_out, pool.clone());
-        Ok(Middle { stages, batches, injector, finals, seen, order: order_out, builder, built })
+        Ok(Middle {
+            stages,
+            batches,
+            injector,
+            finals,
+            seen,
+            order: order_out,
+            builder,
+            built,
+            refused_by_peer,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::keyed::secret;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, RxFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
-use crate::peer::KnownAddress;
+use crate::peer::KnownChange;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
@@ -76,7 +76,7 @@ pub struct FilterConfig {
 
 /// A limit in the terms of its arithmetic, nanoseconds.
 #[derive(Clone, Copy)]
-struct Pace {
+pub(crate) struct Pace {
     /// From one token to the next.
     period_ns: u64,
     /// How far ahead of now tokens may be taken.
@@ -84,14 +84,14 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(limit: RateLimit) -> Pace {
+    pub(crate) fn of(limit: RateLimit) -> Pace {
         let period_ns = 1_000_000_000 / u64::from(limit.frames_per_second.max(1));
         Pace { period_ns, ahead_ns_max: period_ns.saturating_mul(limit.burst_frames.max(1).into()) }
     }
 }
 
 #[derive(Clone, Copy, Default)]
-struct Bucket {
+pub(crate) struct Bucket {
     /// The moment at which the bucket was or will be full: tokens are the time passed since, capped. Nanoseconds of the chain's
     /// timescale, which 64 bits hold until the year 2554.
     full_at_ns: u64,
@@ -100,7 +100,8 @@ struct Bucket {
 impl Bucket {
     /// Takes a token if there is one. A bucket is full when `full_at` is past; each token moves it one period ahead
     /// (the generic cell rate algorithm, ITU-T I.371).
-    fn take(&mut self, pace: Pace, now_ns: u64) -> bool {
+    pub(crate) fn take(&mut self, pace: Pace, now: NanoMoment) -> bool {
+        let now_ns = u64::try_from(now.0).unwrap_or(u64::MAX);
         let full_at_ns = self.full_at_ns.max(now_ns).saturating_add(pace.period_ns);
         if full_at_ns - now_ns > pace.ahead_ns_max {
             return false;
@@ -160,7 +161,7 @@ pub struct Filter<B> {
     known: Table<Source, Bucket>,
     known_pace: Pace,
     stranger_pace: Pace,
-    moved: Consumer<KnownAddress>,
+    changes: Consumer<KnownChange>,
     strangers: Box<[Bucket]>,
     latency: LatencyRecorder,
     counters: Counters<FilterCounter>,
@@ -172,7 +173,7 @@ impl<B: FrameBuf> Filter<B> {
     pub fn new(
         config: FilterConfig,
         clock: ClockPage,
-        moved: Consumer<KnownAddress>,
+        changes: Consumer<KnownChange>,
         input: Consumer<RxFrame<B>>,
         out: Producer<Datagram<B>>,
     ) -> Filter<B> {
@@ -190,7 +191,7 @@ impl<B: FrameBuf> Filter<B> {
             known,
             known_pace,
             stranger_pace,
-            moved,
+            changes,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             counters: Counters::timed("filter", &[&latency]),
             latency,
@@ -224,13 +225,32 @@ impl<B: FrameBuf> Filter<B> {
         Ok(Headers { payload: Span::new(udp.payload_at, udp.payload_bytes), source, hash })
     }
 
+    /// A peer has one address at a time, so there is room.
+    fn follow(&mut self, change: KnownChange) {
+        match change {
+            KnownChange::Moved { from, to } => {
+                if let Some(bucket) = self.known.remove(&Source::of(from)) {
+                    self.known.insert(Source::of(to), bucket);
+                }
+            }
+            KnownChange::Banned(ip) => {
+                self.known.remove(&Source::of(ip));
+            }
+            KnownChange::Readmitted(ip) => {
+                let source = Source::of(ip);
+                if self.known.get(self.known.hash(&source), &source).is_none() {
+                    self.known.insert(source, Bucket::default());
+                }
+            }
+        }
+    }
+
     fn take_token(&mut self, source: Source, hash: Hash, now: NanoMoment) -> bool {
-        let now_ns = u64::try_from(now.0).unwrap_or(u64::MAX);
         if let Some(bucket) = self.known.get_mut(hash, &source) {
-            return bucket.take(self.known_pace, now_ns);
+            return bucket.take(self.known_pace, now);
         }
         let place = self.known.hash(&source.network()).place_in(STRANGER_BUCKETS);
-        self.strangers[place].take(self.stranger_pace, now_ns)
+        self.strangers[place].take(self.stranger_pace, now)
     }
 
     /// Passes a frame on if its source may send now.
@@ -254,11 +274,8 @@ impl<B: FrameBuf> Stage for Filter<B> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
-        while let Some(KnownAddress { from, to }) = self.moved.pop() {
-            // One address in for one out: there is room.
-            if let Some(bucket) = self.known.remove(&Source::of(from)) {
-                self.known.insert(Source::of(to), bucket);
-            }
+        while let Some(change) = self.changes.pop() {
+            self.follow(change);
         }
         // A burst at a time, so that its cache misses overlap: the headers, the index, the buckets.
         let room = self.out.free_slots();
@@ -311,7 +328,7 @@ mod tests {
     fn a_bucket_gives_its_burst_at_once_and_its_rate_later() {
         let pace = Pace::of(RateLimit { frames_per_second: 10, burst_frames: 3 });
         let mut bucket = Bucket::default();
-        let at = |ms: u64| 1_700_000_000_000_000_000 + ms * 1_000_000;
+        let at = |ms: u128| NanoMoment(1_700_000_000_000_000_000 + ms * 1_000_000);
         let taken = |bucket: &mut Bucket, ms| (0..9).filter(|_| bucket.take(pace, at(ms))).count();
         assert_eq!(taken(&mut bucket, 0), 3);
         assert_eq!(taken(&mut bucket, 99), 0);

@@ -14,6 +14,7 @@
 pub mod assembly;
 pub mod block_buffer;
 pub mod builder;
+pub mod by_peer;
 pub mod client;
 pub mod clock;
 pub mod decode;

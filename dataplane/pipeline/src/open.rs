@@ -4,20 +4,24 @@
 //! takes its place among the peer's live keys only by its first authentic frame.
 //!
 //! The ring to verify fills up when clients send more than signatures can be checked; frames are then dropped here and
-//! counted, so that votes behind them are not held up.
+//! counted, so that votes behind them are not held up. The ring to control is everybody's: so that one peer's flood takes
+//! no other's place in it, each peer has its own rate, counted after a frame has proved whose it is.
 
+use crate::by_peer::{PeerCounters, PeerMetrics};
 use crate::clock::ClockPage;
 use crate::decode::{Admitted, Established, LIVE_SESSIONS, Retired};
+use crate::filter::{Bucket, Pace, RateLimit};
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
-use crate::peer::{KeyName, Role};
+use crate::peer::{KeyName, PeerIndex, Role};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::{AeadKeys, Opener, Replay, ReplayWindow};
 use arrayvec::ArrayVec;
 use roko_ring::prefetch;
 use roko_ring::spsc::{Consumer, Producer};
+use roko_wire::NanoMoment;
 use roko_wire::frame::FRAME_HEADER_BYTES;
 use roko_wire::message::MessageKind;
 use std::sync::Arc;
@@ -41,6 +45,12 @@ crate::counters!(
         WrongRole = "wrong_role",
         /// A batch of another validator's stamps.
         WrongIngress = "wrong_ingress",
+        /// Votes, certificates, proposals and requests beyond their sender's rate.
+        OverRate = "over_rate",
+        /// Chunks beyond their sender's rate.
+        ChunkOverRate = "chunk_over_rate",
+        /// Submits and batches beyond their sender's rate.
+        TransactionsOverRate = "transactions_over_rate",
         /// Submits passed to verify.
         PassedSubmit = "passed_submit",
         /// Batches passed to verify.
@@ -64,6 +74,54 @@ crate::counters!(
     }
 );
 
+crate::counters!(
+    /// What a peer's authentic frames are refused for.
+    OpenRefusal {
+        /// See [`OpenCounter::UnknownKind`].
+        UnknownKind = "unknown_kind",
+        /// See [`OpenCounter::WrongRole`].
+        WrongRole = "wrong_role",
+        /// See [`OpenCounter::WrongIngress`].
+        WrongIngress = "wrong_ingress",
+        /// See [`OpenCounter::OverRate`].
+        OverRate = "over_rate",
+    }
+);
+
+/// What each peer may send, in authentic messages. A peer's burst is what it may take of a ring at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerRates {
+    /// Votes, certificates, proposals and requests.
+    pub consensus: RateLimit,
+    /// Chunks of blocks.
+    pub chunks: RateLimit,
+    /// Submits and batches.
+    pub transactions: RateLimit,
+}
+
+impl PeerRates {
+    /// No limits: for a capture that is played back, where time goes as fast as frames do.
+    pub const UNLIMITED: PeerRates = {
+        let unlimited = RateLimit { frames_per_second: u32::MAX, burst_frames: u32::MAX };
+        PeerRates { consensus: unlimited, chunks: unlimited, transactions: unlimited }
+    };
+
+    /// Rates for rings of these depths. A validator says about eight consensus messages a view (a proposal, three votes, four
+    /// certificates) and a view takes a millisecond at least: 8,000 a second, and as much again when it repeats itself. 100,000
+    /// chunks are 86 MB, 50,000 stamp batches 200,000 transactions. All bursts of one peer leave a quarter of each ring free.
+    #[must_use]
+    pub const fn for_rings(to_control: usize, to_verify: usize) -> PeerRates {
+        const fn limit(frames_per_second: u32, burst: usize) -> RateLimit {
+            RateLimit { frames_per_second, burst_frames: if burst == 0 { 1 } else { burst as u32 } }
+        }
+        PeerRates {
+            consensus: limit(20_000, to_control / 4),
+            chunks: limit(100_000, to_control / 2),
+            transactions: limit(50_000, to_verify / 4 * 3),
+        }
+    }
+}
+
 /// One key's opener and replay window. What opening a frame reads comes first, so that it can be asked for ahead.
 #[repr(C)]
 struct Session {
@@ -86,15 +144,38 @@ struct PeerSessions {
     candidate: Option<Session>,
 }
 
+/// Something for each kind of message that has a rate of its own.
+#[derive(Clone, Copy, Default)]
+struct Rates<T> {
+    consensus: T,
+    chunks: T,
+    transactions: T,
+}
+
+/// The rings of [`Open`].
+pub struct OpenLinks<B> {
+    /// Sealed frames from decode.
+    pub input: Consumer<SealedFrame<B>>,
+    /// Transactions.
+    pub to_verify: Producer<MessageFrame<B>>,
+    /// The rest.
+    pub to_control: Producer<ControlFrame<B>>,
+    /// Keys of which a frame verified, to decode.
+    pub established: Producer<Established>,
+    /// Keys to forget, from decode.
+    pub retired: Consumer<Retired>,
+    /// Keys beside the frames that name them first, from decode.
+    pub admitted: Consumer<Admitted>,
+}
+
 /// The stage.
 pub struct Open<B> {
-    input: Consumer<SealedFrame<B>>,
-    to_verify: Producer<MessageFrame<B>>,
-    to_control: Producer<ControlFrame<B>>,
-    established: Producer<Established>,
-    retired: Consumer<Retired>,
-    admitted: Consumer<Admitted>,
+    links: OpenLinks<B>,
+    paces: Rates<Pace>,
     peers: Box<[PeerSessions]>,
+    /// What each peer may send, apart from its keys: one cache line, not three behind them.
+    buckets: Box<[Rates<Bucket>]>,
+    refused: PeerCounters<OpenRefusal>,
     latency: LatencyRecorder,
     counters: Counters<OpenCounter>,
 }
@@ -102,24 +183,30 @@ pub struct Open<B> {
 impl<B: FrameBuf> Open<B> {
     /// The stage, for at most `peers_max` peers.
     #[must_use]
-    pub fn new(
-        peers_max: usize,
-        clock: ClockPage,
-        input: Consumer<SealedFrame<B>>,
-        to_verify: Producer<MessageFrame<B>>,
-        to_control: Producer<ControlFrame<B>>,
-        (established, retired, admitted): (Producer<Established>, Consumer<Retired>, Consumer<Admitted>),
-    ) -> Open<B> {
+    pub fn new(peers_max: usize, clock: ClockPage, rates: PeerRates, links: OpenLinks<B>) -> Open<B> {
         let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
+        let PeerRates { consensus, chunks, transactions } = rates;
+        let paces = Rates {
+            consensus: Pace::of(consensus),
+            chunks: Pace::of(chunks),
+            transactions: Pace::of(transactions),
+        };
         let latency = LatencyRecorder::new(Since::Wire, clock);
         let counters = Counters::timed("open", &[&latency]);
-        Open { input, to_verify, to_control, established, retired, admitted, peers, latency, counters }
+        let buckets = vec![Rates::default(); peers_max].into_boxed_slice();
+        Open { links, paces, peers, buckets, refused: PeerCounters::new(peers_max), latency, counters }
+    }
+
+    /// What each peer's frames were refused for.
+    #[must_use]
+    pub fn refused_by_peer(&self) -> Arc<PeerMetrics> {
+        self.refused.shared()
     }
 
     /// Opens the frame in place and returns where its message is.
     fn open(&mut self, frame: &mut SealedFrame<B>) -> Result<Span, OpenCounter> {
         // Taken out for every such frame, or the next one would get this one's key.
-        let admitted = if frame.admitted { self.admitted.pop() } else { None };
+        let admitted = if frame.admitted { self.links.admitted.pop() } else { None };
         let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
         let (id, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
         let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
@@ -147,14 +234,14 @@ impl<B: FrameBuf> Open<B> {
             peer.live.rotate_right(1);
             peer.live[0] = peer.candidate.take();
             // A full ring loses the report only; decode then admits the session again and its keys are ignored here.
-            let _ = self.established.push(Established { peer: frame.peer, role: frame.role, key: id });
+            let _ = self.links.established.push(Established { peer: frame.peer, role: frame.role, key: id });
         }
         Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, message_bytes))
     }
 
     /// Drops the keys that are retired.
     fn retire(&mut self) {
-        while let Some(Retired { peer, key }) = self.retired.pop() {
+        while let Some(Retired { peer, key }) = self.links.retired.pop() {
             let Some(sessions) = self.peers.get_mut(peer.as_usize()) else { continue };
             for slot in sessions.live.iter_mut().chain([&mut sessions.candidate]) {
                 slot.take_if(|session| session.id == key);
@@ -179,24 +266,56 @@ impl<B: FrameBuf> Open<B> {
         Ok(kind)
     }
 
+    /// Whether the sender may send another message of this kind now.
+    fn admit(&mut self, peer: PeerIndex, kind: MessageKind, now: NanoMoment) -> Result<(), OpenCounter> {
+        let Some(sender) = self.buckets.get_mut(peer.as_usize()) else { return Ok(()) };
+        let (bucket, pace, refusal) = match kind {
+            MessageKind::Submit | MessageKind::Batch => {
+                (&mut sender.transactions, self.paces.transactions, OpenCounter::TransactionsOverRate)
+            }
+            MessageKind::Chunk => (&mut sender.chunks, self.paces.chunks, OpenCounter::ChunkOverRate),
+            _ => (&mut sender.consensus, self.paces.consensus, OpenCounter::OverRate),
+        };
+        if bucket.take(pace, now) { Ok(()) } else { Err(refusal) }
+    }
+
     fn handle(&mut self, mut frame: SealedFrame<B>) -> Result<(), OpenCounter> {
         let span = self.open(&mut frame)?;
-        let kind = Self::authorize(&frame, span)?;
+        let peer = frame.peer;
+        let allowed = Self::authorize(&frame, span)
+            .and_then(|kind| self.admit(peer, kind, frame.received.moment).map(|()| kind));
+        let kind = allowed.inspect_err(|refusal| {
+            if let Some(refusal) = OpenRefusal::of(*refusal) {
+                self.refused.count(peer, refusal);
+            }
+        })?;
         self.counters.count(OpenCounter::Opened);
         self.latency.note(frame.received.moment);
         let SealedFrame { buf, received, header, peer, role, .. } = frame;
         let message = MessageFrame { buf, received, peer, role, class: header.class, kind, span };
         let (sent, passed, dropped) = match kind {
             MessageKind::Submit => {
-                (self.to_verify.push(message), OpenCounter::PassedSubmit, OpenCounter::DroppedSubmit)
+                (self.links.to_verify.push(message), OpenCounter::PassedSubmit, OpenCounter::DroppedSubmit)
             }
             MessageKind::Batch => {
-                (self.to_verify.push(message), OpenCounter::PassedBatch, OpenCounter::DroppedBatch)
+                (self.links.to_verify.push(message), OpenCounter::PassedBatch, OpenCounter::DroppedBatch)
             }
-            _ => (self.to_control.push(message), OpenCounter::PassedControl, dropped_control(kind)),
+            _ => (self.links.to_control.push(message), OpenCounter::PassedControl, dropped_control(kind)),
         };
         self.counters.count(if sent.is_ok() { passed } else { dropped });
         Ok(())
+    }
+}
+
+impl OpenRefusal {
+    const fn of(counter: OpenCounter) -> Option<OpenRefusal> {
+        Some(match counter {
+            OpenCounter::UnknownKind => OpenRefusal::UnknownKind,
+            OpenCounter::WrongRole => OpenRefusal::WrongRole,
+            OpenCounter::WrongIngress => OpenRefusal::WrongIngress,
+            OpenCounter::OverRate => OpenRefusal::OverRate,
+            _ => return None,
+        })
     }
 }
 
@@ -219,14 +338,16 @@ impl<B: FrameBuf> Stage for Open<B> {
         self.retire();
         // A burst at a time, so that the cache misses of its sessions overlap.
         let mut burst = ArrayVec::<SealedFrame<B>, BURST>::new();
-        while !burst.is_full()
-            && let Some(frame) = self.input.pop()
-        {
-            if let Some(peer) = self.peers.get(frame.peer.as_usize()) {
+        let (peers, buckets) = (&self.peers, &self.buckets);
+        self.links.input.pop_each(BURST, |frame| {
+            if let Some((peer, bucket)) =
+                peers.get(frame.peer.as_usize()).zip(buckets.get(frame.peer.as_usize()))
+            {
                 prefetch::value(&peer.live[0]);
+                prefetch::value(bucket);
             }
             burst.push(frame);
-        }
+        });
         let work = burst.len();
         for frame in burst {
             if let Err(refusal) = self.handle(frame) {
@@ -239,6 +360,7 @@ impl<B: FrameBuf> Stage for Open<B> {
 
     fn housekeeping(&mut self, _cx: &mut PollContext) {
         self.latency.publish();
+        self.refused.publish();
         self.counters.publish();
     }
 

@@ -145,13 +145,20 @@ pub struct Worn {
     pub key_phase: u8,
 }
 
-/// A known peer's frames come from another address from now on.
+/// What changes about known peers' addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownAddress {
-    /// The address before.
-    pub from: IpAddr,
-    /// The address now.
-    pub to: IpAddr,
+pub enum KnownChange {
+    /// A peer's frames come from another address from now on.
+    Moved {
+        /// The address before.
+        from: IpAddr,
+        /// The address now.
+        to: IpAddr,
+    },
+    /// What comes from this address has no more room than a stranger's.
+    Banned(IpAddr),
+    /// It is a known peer's again.
+    Readmitted(IpAddr),
 }
 
 /// How to reach a peer: where to, and sealed with what.

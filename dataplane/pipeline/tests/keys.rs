@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use roko_os::alloc_count::{CountingAllocator, allocations_on_this_thread};
 use roko_pipeline::keys::KeyCommand;
-use roko_pipeline::peer::{KeyLimits, KeyName, KnownAddress, LinkCommand, PeerIndex, PeerLink, Role, Worn};
+use roko_pipeline::peer::{KeyLimits, KeyName, KnownChange, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use roko_pipeline::session::{AeadKeys, Sealer};
 use roko_pipeline::spread::{MessageBytes, SpreadCommand, Target};
 use roko_wire::codec::Reader;
@@ -149,7 +149,9 @@ fn a_peer_that_moved_is_known_at_its_new_address() {
     node.settle();
     assert!(node.count("filter", "rate_limited") > 0, "a stranger's rate");
     let limited = node.count("filter", "rate_limited");
-    assert!(node.control.sessions.known.push(KnownAddress { from: before, to: from.source_ip }).is_ok());
+    assert!(
+        node.control.sessions.known.push(KnownChange::Moved { from: before, to: from.source_ip }).is_ok()
+    );
     node.send_raw(&frames(40));
     node.settle();
     assert_eq!(node.count("filter", "rate_limited"), limited);
@@ -177,7 +179,7 @@ fn changes_of_keys_and_addresses_allocate_nothing_on_the_poll_thread() {
         assert!(node.control.sessions.links.push(command).is_ok());
         let ip = |last: u64| core::net::IpAddr::from([198, 51, 100, (last % 250) as u8]);
         let from = if round == 0 { common::addresses(1, 0).source_ip } else { ip(round - 1) };
-        assert!(node.control.sessions.known.push(KnownAddress { from, to: ip(round) }).is_ok());
+        assert!(node.control.sessions.known.push(KnownChange::Moved { from, to: ip(round) }).is_ok());
         node.send_raw(&frames);
         for _ in 0..20 {
             let before = allocations_on_this_thread();

@@ -4,7 +4,10 @@ mod common;
 
 use common::*;
 use proptest::prelude::*;
-use roko_pipeline::peer::PeerLink;
+use roko_pipeline::Depths;
+use roko_pipeline::filter::RateLimit;
+use roko_pipeline::open::PeerRates;
+use roko_pipeline::peer::{KnownChange, PeerLink};
 use roko_wire::NanoMoment;
 use roko_wire::codec::Sink;
 use roko_wire::ethereum::{Envelope, EthereumTx, SignedEthereum, wire};
@@ -319,4 +322,85 @@ proptest! {
         }
         prop_assert_eq!(control, node.count("open", "passed_control"));
     }
+}
+
+/// Kinds of messages that the control thread gets, one byte each: nothing reads further before it.
+const VOTE: u8 = 4;
+const CHUNK: u8 = 6;
+
+#[test]
+fn what_an_authentic_frame_is_refused_for_is_counted_for_its_sender() {
+    let mut node = Lone::new();
+    let validator = link(1, 0);
+    let client = link(2, 0);
+    let (mut of_validator, mut of_client) = (sealer(&validator), sealer(&client));
+    let mut frames = vec![
+        sealed(&mut of_validator, &validator.addresses, &[77]),
+        sealed(&mut of_validator, &validator.addresses, &[2, 0, 0]),
+        sealed(&mut of_validator, &validator.addresses, &[1, 99]),
+        sealed(&mut of_client, &client.addresses, &[VOTE]),
+        sealed(&mut of_client, &client.addresses, &[77]),
+    ];
+    // Nobody answers for a replay or a forged seal: anyone who overhears a frame can send it.
+    frames.push(frames[0].clone());
+    let mut forged = sealed(&mut of_validator, &validator.addresses, &[VOTE]);
+    *forged.last_mut().expect("a tag") ^= 1;
+    frames.push(forged);
+    node.send_raw(&frames);
+    node.settle();
+    let all = |peer: usize| -> Vec<(&str, u64)> {
+        let metrics = node.control.refused_by_peer.iter();
+        let counts = metrics.flat_map(|metrics| {
+            metrics.labels().iter().enumerate().map(move |(at, label)| (*label, metrics.value(peer, at)))
+        });
+        counts.filter(|(_, count)| *count > 0).collect()
+    };
+    assert_eq!(all(1), [("unknown_kind", 1), ("wrong_ingress", 1), ("bad_message", 1)]);
+    assert_eq!(all(2), [("unknown_kind", 1), ("wrong_role", 1)]);
+    assert_eq!((node.count("open", "replayed"), node.count("open", "bad_tag")), (1, 1));
+}
+
+#[test]
+fn one_peers_flood_takes_no_others_place() {
+    let depths = Depths::default();
+    let rates = PeerRates::for_rings(depths.to_control, depths.to_verify);
+    // As good as no time goes by: how much there is at once is the question.
+    let slow = |rate: RateLimit| RateLimit { frames_per_second: 1, ..rate };
+    let (consensus, chunks) = (slow(rates.consensus), slow(rates.chunks));
+    let mut node = Lone::with_rates(PeerRates { consensus, chunks, ..rates });
+    let flooder = link(1, 0);
+    let mut sealer = sealer(&flooder);
+    for kind in [VOTE, CHUNK] {
+        for _ in 0..depths.to_control / 64 {
+            let frames: Vec<_> = (0..64).map(|_| sealed(&mut sealer, &flooder.addresses, &[kind])).collect();
+            node.send_raw(&frames);
+            node.settle();
+        }
+    }
+    let (votes, chunks) = (node.count("open", "over_rate"), node.count("open", "chunk_over_rate"));
+    assert!(votes > 0 && chunks > 0, "{votes} {chunks}");
+    assert_eq!(node.count("open", "dropped_vote") + node.count("open", "dropped_chunk"), 0);
+    let passed = node.count("open", "passed_control");
+    assert!(passed < depths.to_control as u64, "{passed}: there is room for others");
+    assert_eq!(passed + votes + chunks, 2 * depths.to_control as u64, "each is accounted for");
+}
+
+#[test]
+fn an_address_that_is_banned_has_a_strangers_rate_until_it_is_readmitted() {
+    let mut node = Lone::new();
+    let peer = link(1, 0);
+    let mut sealer = sealer(&peer);
+    let mut send = |node: &mut Lone, count: u64| {
+        let frames: Vec<_> = (0..count).map(|_| sealed(&mut sealer, &peer.addresses, &[VOTE])).collect();
+        node.send_raw(&frames);
+        node.settle();
+        node.count("filter", "rate_limited")
+    };
+    assert_eq!(send(&mut node, 20), 0);
+    let ip = peer.addresses.source_ip;
+    assert!(node.control.sessions.known.push(KnownChange::Banned(ip)).is_ok());
+    let limited = send(&mut node, 20);
+    assert!((10..=15).contains(&limited), "a burst of 5, and what a busy machine lets pass later: {limited}");
+    assert!(node.control.sessions.known.push(KnownChange::Readmitted(ip)).is_ok());
+    assert_eq!(send(&mut node, 20), limited);
 }

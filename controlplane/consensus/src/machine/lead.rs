@@ -16,7 +16,26 @@ pub(super) enum Base {
     Waits(View),
 }
 
+/// How long after a view's start its votes are sent whatever came, nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// `Skip`.
+    pub(super) first_ns: u64,
+    /// `FinalSkip`.
+    pub(super) second_ns: u64,
+}
+
 impl Machine {
+    /// Two and three Delta, none in a view whose leader is not listened to.
+    pub(super) fn patience(&self) -> Patience {
+        let leader = self.leader(self.current);
+        if self.unheard.contains(leader) || self.is_silent(leader) {
+            return Patience { first_ns: 0, second_ns: 0 };
+        }
+        let delta_ns = self.delta_ns();
+        Patience { first_ns: delta_ns.saturating_mul(2), second_ns: delta_ns.saturating_mul(3) }
+    }
+
     /// Delta, grown for the views since the last commit.
     pub(super) fn delta_ns(&self) -> u64 {
         let failed = self.current.0.saturating_sub(self.last_commit_view.0).saturating_sub(1);

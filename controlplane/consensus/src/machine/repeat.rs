@@ -165,12 +165,12 @@ impl Machine {
         match self.started_at {
             None => at = at.min(self.view_due()),
             Some(started) if self.config.own_index.is_some() => {
-                let delta_ns = self.delta_ns();
+                let patience = self.patience();
                 if own.is_none_or(|own| own.first.is_none()) {
-                    at = at.min(started.saturating_add(delta_ns.saturating_mul(2)));
+                    at = at.min(started.saturating_add(patience.first_ns));
                 }
                 if own.is_none_or(|own| own.second.is_none()) {
-                    at = at.min(started.saturating_add(delta_ns.saturating_mul(3)));
+                    at = at.min(started.saturating_add(patience.second_ns));
                 }
             }
             Some(_) => {}

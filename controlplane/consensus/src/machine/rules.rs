@@ -156,17 +156,16 @@ impl Machine {
         out.extend(proof.unwrap_or_default().into_iter().map(Action::BroadcastCertificate));
     }
 
-    /// Rules 5 and 6: no first vote after two Delta, no second vote after three; at once when the leader is silent.
+    /// Rules 5 and 6: no first vote after two Delta, no second vote after three; at once when nothing is heard of the leader.
     fn apply_timers(&mut self, out: &mut Vec<Action>) {
         let Some(started) = self.started_at else { return };
-        let view = self.current;
-        let delta_ns = if self.is_silent(self.leader(view)) { 0 } else { self.delta_ns() };
+        let (view, patience) = (self.current, self.patience());
         let state = self.views.entry(view).or_default();
         let (first, second) = (state.own.first, state.own.second);
-        if first.is_none() && self.now >= started.saturating_add(delta_ns.saturating_mul(2)) {
+        if first.is_none() && self.now >= started.saturating_add(patience.first_ns) {
             self.cast(view, Ballot::Skip, out);
         }
-        if second.is_none() && self.now >= started.saturating_add(delta_ns.saturating_mul(3)) {
+        if second.is_none() && self.now >= started.saturating_add(patience.second_ns) {
             self.cast(view, Ballot::FinalSkip, out);
         }
     }

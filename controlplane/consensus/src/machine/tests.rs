@@ -473,3 +473,24 @@ fn garbage_neither_panics_nor_fills_memory() {
     let limit = VIEW_HORIZON as usize + 2;
     assert!(h.machine.views.len() <= limit && h.machine.chain.blocks.len() <= 4 * limit);
 }
+
+#[test]
+fn a_view_whose_leader_is_not_listened_to_is_skipped_at_once_and_another_is_not() {
+    let mut h = Harness::new();
+    let leader = h.machine.leader(View(1));
+    assert_ne!(leader, ValidatorIndex(OWN), "the test needs another's view");
+    let all_but_the_leader: Vec<u16> = (0..4).filter(|index| *index != leader.0).collect();
+    let bitmap = |signers: &[u16]| {
+        let mut bitmap = Bitmap::default();
+        signers.iter().for_each(|signer| assert!(bitmap.insert(ValidatorIndex(*signer))));
+        bitmap
+    };
+    assert_eq!(cast(&h.step(Event::Unheard(bitmap(&all_but_the_leader)))), []);
+    let out = h.step(Event::Unheard(bitmap(&[leader.0])));
+    assert_eq!(cast(&out), [(1, Ballot::Skip), (1, Ballot::FinalSkip)]);
+    let others: Vec<u16> = all_but_the_leader.into_iter().filter(|index| *index != OWN).collect();
+    h.votes(&others, 1, Ballot::Skip);
+    h.votes(&others, 1, Ballot::FinalSkip);
+    assert_eq!(h.machine.current_view(), View(2), "the others can skip it without him");
+    assert!(cast(&h.after(2 * DELTA - 1)).is_empty() || h.machine.leader(View(2)) == leader);
+}

@@ -209,12 +209,16 @@ impl Cluster {
                 if from == vote.signer.as_usize() {
                     self.nodes[node].machine.heard(vote.signer, vote.view, self.now);
                 }
-                self.nodes[node].collector.offer(vote, self.now);
+                self.nodes[node].collector.offer(vote, ValidatorIndex(from as u16), self.now);
                 self.take_jobs(node);
             }
             Message::Certificate(certificate) => {
                 if self.nodes[node].machine.wants(certificate.view, &certificate.kind) {
-                    self.nodes[node].collector.offer_certificate(certificate, self.now);
+                    self.nodes[node].collector.offer_certificate(
+                        certificate,
+                        ValidatorIndex(from as u16),
+                        self.now,
+                    );
                     self.take_jobs(node);
                 }
             }

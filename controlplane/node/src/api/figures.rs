@@ -1,10 +1,11 @@
 //! Figures for the metrics page and the queue statistics: drops, messages, and how the stages' time was spent.
 
 use super::NodeHandle;
+use crate::conduct::PeerConduct;
 use roko_peers::Refusal;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
 use roko_services::RefusalReason;
-use roko_services::metrics::{Direction, DropCount, MessageCount, RegimeTime};
+use roko_services::metrics::{Direction, DropCount, MessageCount, PeerFigures, RegimeTime};
 use roko_state::storage::Storage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,18 @@ impl<S: Storage> NodeHandle<S> {
             }
         }
         all
+    }
+
+    pub(super) fn peer_figures(&self) -> Vec<PeerFigures> {
+        let of = |conduct: PeerConduct| PeerFigures {
+            peer: conduct.index,
+            score_ratio: conduct.score_permille as f64 / 1e3,
+            banned: conduct.banned_for_ms.is_some(),
+            bans: conduct.bans,
+            bans_withheld: conduct.withheld,
+            offences: conduct.offences.into_iter().collect(),
+        };
+        self.observer.conduct.read().into_iter().map(of).collect()
     }
 
     pub(super) fn regimes(&self) -> Vec<RegimeTime> {

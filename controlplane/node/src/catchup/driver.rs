@@ -10,6 +10,7 @@ use crate::replica::blocks::Outcome;
 use crate::replica::catchup::CaughtUp;
 use crate::wake::Waker;
 use crossbeam::channel::{Sender, bounded};
+use roko_peers::Offence;
 use roko_wire::Height;
 use roko_wire::sync::{SYNC_BYTES_MAX, SyncMessage};
 use std::collections::HashMap;
@@ -274,6 +275,7 @@ impl Driver {
             (peer.busy, peer.left_alone_until) = (false, Instant::now() + penalty);
             if known && penalty == PENALTY {
                 self.observer.counters.catchup_refused.add(1);
+                self.observer.conduct.note_slot(number, Offence::BadSyncAnswer);
                 eprintln!("catch-up: peer {number} is left alone for {} s: {why}", PENALTY.as_secs());
             }
         }

@@ -7,7 +7,7 @@ use crate::chain::Chain;
 use crate::observe::Observer;
 use crate::validator::CatchupEnds;
 use roko_peers::tls::Alpn;
-use roko_peers::{HandshakeError, Refusal, Role, TlsEndpoint};
+use roko_peers::{HandshakeError, Offence, Refusal, Role, TlsEndpoint};
 use roko_state::Reader;
 use roko_state::storage::Storage;
 use std::collections::HashMap;
@@ -57,6 +57,7 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
     let CatchupParts { tls, addresses, chain, reader, ends, observer, settings } = parts;
     let mut streams = tls.routes().register(Alpn::SYNC, WAITING_MAX);
     let answered: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
+    let noted = Arc::clone(&observer.conduct);
     let answer = runtime.spawn(async move {
         while let Some(stream) = streams.recv().await {
             let (slot, answered, reader) = (stream.peer().slot, Arc::clone(&answered), reader.clone());
@@ -68,9 +69,14 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
                 }
                 *count += 1;
             }
+            let conduct = Arc::clone(&noted);
             tokio::spawn(async move {
-                // Whoever breaks the protocol or goes away loses the stream and may come again.
-                let _ = serve(stream, reader).await;
+                // Whoever breaks the protocol or goes away loses the stream and may come again, unless it is banned for it.
+                if let Err(error) = serve(stream, reader).await
+                    && error.kind() == io::ErrorKind::InvalidData
+                {
+                    conduct.note_slot(slot, Offence::BadSyncQuestion);
+                }
                 let mut answered = answered.lock().unwrap_or_else(PoisonError::into_inner);
                 answered.entry(slot).and_modify(|count| *count -= 1);
             });

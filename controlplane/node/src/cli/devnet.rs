@@ -4,6 +4,8 @@
 mod processes;
 mod watch;
 
+mod attack;
+
 use super::profile::{placement, profile_help};
 use super::serve::{Services, runtime};
 use super::{CliError, CliResult};
@@ -47,6 +49,7 @@ Examples:
   roko devnet --validators 7 --rate 3000            seven validators
   roko devnet --for 20s --rate 5000 --report json   unattended: progress on stderr, one JSON object on stdout
   roko devnet --data-dir ./net                      keeps the chain; run it again and it goes on
+  roko devnet --attack all --for 20s --report json  one validator lies in every way there is
   sudo roko devnet --processes                      a process and a network namespace for each validator
   sudo roko devnet --processes --port af_xdp --validators 7")]
 pub struct DevnetArgs {
@@ -76,6 +79,10 @@ pub struct DevnetArgs {
     /// Kill and cut at random moments around those times, for random lengths; the same seed gives the same faults.
     #[arg(long, value_name = "NUMBER", requires = "processes")]
     fault_seed: Option<u64>,
+    /// Turn the last validator against the others and measure what they make of it: the same load runs three times, with
+    /// that validator honest, absent, and hostile. "all" goes through every kind, a second each, with bans of half a second.
+    #[arg(long, value_name = "KIND", value_parser = attack::kinds(), requires = "length", conflicts_with_all = ["processes", "record", "data_dir"])]
+    attack: Option<String>,
     /// The network between the validators [default: net-ring; with --processes af_packet]
     #[arg(long, value_enum)]
     port: Option<PortKind>,
@@ -179,6 +186,9 @@ pub fn run(args: &DevnetArgs) -> CliResult {
     if args.processes {
         return in_processes(args);
     }
+    if let Some(kind) = &args.attack {
+        return attack::run(args, kind);
+    }
     beside(args, |devnet, loader, stop| watch::watch(args, devnet, loader, stop))
 }
 
@@ -196,6 +206,7 @@ pub(super) fn beside(
         options: options(),
         clock_bound_us: args.clock_bound_us,
         record: args.record.clone(),
+        drill: None,
     };
     #[cfg(feature = "dpdk")]
     if args.record.is_some() {

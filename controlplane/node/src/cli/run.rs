@@ -15,7 +15,7 @@ use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use clap::Args;
-use roko_peers::{Membership, NodeIdentity};
+use roko_peers::{Membership, NodeIdentity, ScoreConfig};
 use roko_pipeline::port::inprocess::InProcessPool;
 use roko_pipeline::port::udp::UdpPort;
 use roko_pipeline::port::{Port, RxStamps};
@@ -212,7 +212,7 @@ where
         options: options(config),
         handshake,
     };
-    let Ready { stages, control, handle, open_report, sessions, catchup } =
+    let Ready { stages, control, handle, open_report, sessions, catchup, keeper } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement, &time);
     let stop = Arc::new(AtomicBool::new(false));
@@ -231,7 +231,7 @@ where
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
     wait(&handle, &stop);
     runtime.block_on(services.stop());
-    drop((sessions, catchup));
+    drop((keeper, sessions, catchup));
     for thread in threads {
         // A thread that panicked has reported it.
         let _ = thread.join();
@@ -345,6 +345,12 @@ pub(super) fn options(config: &NodeConfig) -> NodeOptions {
         stranger_frames_per_second: config.filter.stranger_frames_per_second,
         known_frames_per_second: config.filter.known_frames_per_second,
         handshake: config.handshake_options(),
+        scores: ScoreConfig {
+            bans: config.score.bans,
+            half_life_ms: u64::from(config.score.half_life_s) * 1_000,
+            ban_ms: u64::from(config.score.ban_s) * 1_000,
+            ..ScoreConfig::default()
+        },
         ..NodeOptions::default()
     }
 }

@@ -166,6 +166,16 @@ sections! {
         handshake: SocketAddr = Required("\"192.0.2.2:7701\""), "", None;
     }
 
+    /// What happens to peers that send what no honest one sends. The offences stand in `roko_peer_offences_total`.
+    table score => ScoreSection {
+        /// Ban peers whose score is at the limit. Without it scores only report.
+        bans: bool = Default("true"), "", None;
+        /// Time in which a score halves. Raise it to remember longer.
+        half_life_s: u32 = Default("30"), "seconds", range(1, 86_400);
+        /// Length of a peer's first ban; each further one is twice as long, an hour at most.
+        ban_s: u32 = Default("60"), "seconds", range(1, 3_600);
+    }
+
     /// Which stage runs on which core.
     table tuning => TuningSection {
         /// A built-in profile's name, or a profile file. Change it with the machine.

@@ -54,10 +54,10 @@ pub struct LoadPlan {
 }
 
 impl LoadPlan {
-    /// Transfers between the devnet's accounts; their nonces are set by [`Loader::set_nonces`].
+    /// Transfers between the devnet's accounts, offered to the first `validators` validators; their nonces are set by
+    /// [`Loader::set_nonces`].
     #[must_use]
-    pub fn new(chain: &Chain, accounts: Vec<AccountKey>, clock: NodeClock) -> LoadPlan {
-        let validators = chain.genesis.validators.len();
+    pub fn new(chain: &Chain, accounts: Vec<AccountKey>, validators: usize, clock: NodeClock) -> LoadPlan {
         let recipients = accounts.iter().map(AccountKey::address).collect();
         let sender = |(place, key)| Sender { key, nonce: 0, validator: place % validators };
         LoadPlan {

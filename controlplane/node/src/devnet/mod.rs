@@ -4,6 +4,7 @@
 //! [`Devnet`] has them all in this process, their ports joined by a software switch. [`processes`] runs each in a process
 //! of its own, over a bridge of the kernel.
 
+pub mod attack;
 pub mod live;
 pub mod load;
 pub mod network;
@@ -16,12 +17,14 @@ use crate::accounts::DevnetGenesis;
 use crate::api::NodeHandle;
 use crate::catchup::Catchup;
 use crate::chain::Chain;
+use crate::conduct::Keeper;
 use crate::control::ControlLoop;
 use crate::handshake::HandshakeOptions;
 use crate::observe::status::NodeStatus;
 use crate::sandbox::{self, Confined};
 use crate::topology::Placement;
 use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
+use attack::{Hostile, HostileParts};
 use load::{Capture, LoadPlan, Loader};
 use network::Network;
 use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
@@ -58,6 +61,19 @@ pub struct DevnetPlan {
     pub clock_bound_us: u32,
     /// Where what the load client sends is recorded.
     pub record: Option<PathBuf>,
+    /// What the last validator is, in a drill; the load goes to the others only.
+    pub drill: Option<Drill>,
+}
+
+/// What the last validator of a devnet is in a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drill {
+    /// As honest as the others.
+    Honest,
+    /// Not there.
+    Silent,
+    /// There, and hostile: see [`attack`].
+    Hostile,
 }
 
 /// A network whose nodes are watched, wherever they run.
@@ -101,6 +117,9 @@ pub struct Devnet<S: Storage = FileStorage> {
     /// Of each validator, and of the load client after them.
     pub sessions: Vec<Sessions>,
     _catchups: Vec<Catchup>,
+    _keepers: Vec<Keeper>,
+    /// The hostile validator, when there is one.
+    pub hostile: Option<Hostile>,
     _handshakes: Runtime,
     _clock_driver: ClockDriver,
     _network: Box<dyn std::any::Any>,
@@ -155,7 +174,7 @@ impl<S: Storage> Devnet<S> {
         <N::Port as Port>::Pool: Sync + 'static,
     {
         let started = Instant::now();
-        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us, record } = plan;
+        let DevnetPlan { devnet, data_dir, placement, options, clock_bound_us, record, drill } = plan;
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
         let (clock, clock_driver) = crate::clock::start(&chain, clock_bound_us)?;
@@ -170,10 +189,16 @@ impl<S: Storage> Devnet<S> {
         let listening = Listening::bind(chain.genesis.validators.len())?;
         let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];
         let (mut nodes, mut controls) = (Vec::new(), Vec::new());
-        let (mut sessions, mut catchups) = (Vec::new(), Vec::new());
+        let (mut sessions, mut catchups, mut keepers) = (Vec::new(), Vec::new(), Vec::new());
         let keys = node_identities.into_iter().zip(bls_keys);
         let ends = ports.into_iter().zip(&listening.sockets);
+        let last = chain.genesis.validators.len() - 1;
+        let mut turned = None;
         for (index, ((port, socket), (identity, bls_key))) in ends.zip(keys).enumerate() {
+            if index == last && matches!(drill, Some(Drill::Silent | Drill::Hostile)) {
+                turned = Some((port, socket.try_clone()?, identity, bls_key));
+                continue;
+            }
             let failed = |source| DevnetError::Start { index, source };
             let own_dir = data_dir.join(format!("validator-{index}"));
             let parts = ValidatorParts {
@@ -190,7 +215,8 @@ impl<S: Storage> Devnet<S> {
                 handshake: listening.parts(Some(socket.try_clone()?)),
             };
             let ready = validator::start(parts).map_err(failed)?;
-            let Ready { stages: own, control, handle, sessions: with_peers, catchup, .. } = ready;
+            let Ready { stages: own, control, handle, sessions: with_peers, catchup, keeper, .. } = ready;
+            keepers.push(keeper);
             stages.extend(own);
             nodes.push(handle);
             controls.push(control);
@@ -201,12 +227,21 @@ impl<S: Storage> Devnet<S> {
             sandbox::filter(kind).inspect_err(|error| eprintln!("poll threads are not confined: {error}"));
         let enter = Confined::new(enter, filter.ok());
         let mut threads = placement.start_polling(stages, &stop, &enter)?;
-        let loader_plan = LoadPlan::new(&chain, accounts, clock.clone());
+        let offered_to = if drill.is_some() { last } else { last + 1 };
+        let loader_plan = LoadPlan::new(&chain, accounts, offered_to, clock.clone());
         let record = record.map(|path| Capture::create(&path, &members)).transpose()?;
         let key_log = record.as_ref().map(Capture::key_log);
-        let (loader, ends) = Loader::over(client_port, nodes.len(), loader_plan, record);
+        let (loader, ends) = Loader::over(client_port, last + 1, loader_plan, record);
         let handshake = HandshakeOptions { key_log, ..options.handshake.clone() };
         let parts = listening.parts(None);
+        let hostile =
+            turned.filter(|_| drill == Some(Drill::Hostile)).map(|(port, socket, identity, bls_key)| {
+                let own = (Arc::clone(&chain), identity, bls_key, members.clone());
+                let (addresses, runtime) = (listening.addresses.clone(), listening.runtime.handle().clone());
+                let (data_dir, clock) = (data_dir.join("hostile"), clock.clone());
+                Hostile::start(HostileParts { own, port, socket, addresses, runtime, data_dir, clock })
+            });
+        let hostile = hostile.transpose()?;
         sessions.push(sessions::of_client(client, members, &chain, &data_dir, parts, &handshake, ends)?);
         sessions::wait_for(&sessions, nodes.len());
         for (index, control) in controls.into_iter().enumerate() {
@@ -220,7 +255,9 @@ impl<S: Storage> Devnet<S> {
             stop,
             threads,
             sessions,
+            hostile,
             _catchups: catchups,
+            _keepers: keepers,
             _handshakes: listening.runtime,
             _clock_driver: clock_driver,
             _network: keep,
@@ -250,6 +287,7 @@ impl<S: Storage> Devnet<S> {
 
     /// Asks everything to stop and waits until the last block is on disk.
     pub fn stop(mut self) {
+        drop(self.hostile.take());
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             // A thread that panicked has reported it.

@@ -54,7 +54,7 @@ pub type Built<N> =
 /// Builds the ports of a devnet.
 pub trait Network: Sized {
     /// A validator's port.
-    type Port: Port;
+    type Port: Port + 'static;
     /// The load client's port.
     type Client: Port + 'static;
     /// Enters a poll thread.

@@ -45,6 +45,18 @@ counters! {
     bad_proposals: "control" / "bad_proposal",
     /// Votes and certificates whose signatures do not verify.
     bad_signatures: "control" / "bad_bls_signature",
+    /// Messages of views that no chain of this age can have reached.
+    absurd_views: "control" / "absurd_view",
+    /// Votes of nobody in the set.
+    bad_votes: "control" / "bad_vote",
+    /// Certificates of too little stake, or of nobody in the set.
+    bad_certificates: "control" / "bad_certificate",
+    /// Votes, certificates and proposals of views beyond those that are kept.
+    far_ahead: "control" / "far_ahead",
+    /// Certificates that wait here already, or beyond their sender's room.
+    certificates_dropped: "control" / "certificate_not_needed",
+    /// Proposals that found no room: their proposer has as many open as it may.
+    proposals_dropped: "control" / "proposal_over_share",
     /// Votes that were late, far ahead, or here already.
     votes_dropped: "control" / "vote_not_needed",
     /// Chunks of blocks that are final or far ahead.

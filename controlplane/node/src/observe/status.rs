@@ -16,7 +16,10 @@ use roko_wire::{BlockId, Hash32};
 use ruint::aliases::U256;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+/// How often an audit looks for a moment between two blocks.
+const AUDIT_TRIES: usize = 20;
 /// Ids of final blocks in one answer, at most: a watcher that asks four times a second misses none.
 const IDS_MAX: usize = 8_192;
 
@@ -176,7 +179,15 @@ impl<S: Storage> NodeHandle<S> {
 
     /// Adds every balance up. `burned` counts since the node's start, so the sum holds for a chain that began in this run.
     fn audit(&self) -> Option<Audit> {
-        let state = self.observer.state()?;
+        let mut state = self.observer.state()?;
+        // A block is published in two steps; between them the two heights differ.
+        for _ in 0..AUDIT_TRIES {
+            if self.observer.burned_at(state.height).is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            state = self.observer.state()?;
+        }
         let sum = state.tree.iter().fold(U256::ZERO, |sum, (_, account)| sum.saturating_add(account.balance));
         let burned = self.observer.burned_at(state.height);
         let supply = self.observer.supply_at_start();

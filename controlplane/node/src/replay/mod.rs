@@ -19,6 +19,7 @@ use roko_peers::{Membership, NodeIdentity};
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::builder::BuilderCommand;
 use roko_pipeline::filter::RateLimit;
+use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderCommand;
 use roko_pipeline::pcap::PcapError;
 use roko_pipeline::poll::{PollContext, Stage};
@@ -111,6 +112,7 @@ pub fn replay(plan: &ReplayPlan<'_>, capture: impl Read) -> Result<ReplayReport,
     config.peers_max = peers + sessions.len();
     let unlimited = RateLimit { frames_per_second: u32::MAX, burst_frames: u32::MAX };
     (config.filter.stranger, config.filter.known) = (unlimited, unlimited);
+    config.rates = PeerRates::UNLIMITED;
     // One tick is one nanosecond since 1970, as in the capture.
     let (_writer, clock) = roko_ring::seqlock::page(ClockMap {
         tsc_base: 0,

@@ -6,8 +6,8 @@
 use roko_wire::block::{Header, chunk_count, chunk_leaf};
 use roko_wire::chunk::Chunk;
 use roko_wire::limits::CHUNK_DATA_BYTES;
-use roko_wire::{BlockId, Hash32};
-use std::collections::{HashMap, VecDeque};
+use roko_wire::{BlockId, Hash32, ValidatorIndex};
+use std::collections::VecDeque;
 
 /// A body that grows chunk by chunk.
 #[derive(Debug)]
@@ -83,46 +83,82 @@ pub fn body_matches(header: &Header, body: &[u8]) -> bool {
         && roko_wire::merkle::root_in_place(&mut leaves) == header.chunk_root
 }
 
-/// Chunk messages whose header has not come yet: bounded in blocks and in bytes, the oldest block goes first.
+/// Chunk messages whose header has not come yet, by who sent them: bounded in blocks and in bytes. Whoever sent the most
+/// bytes makes room, its oldest block first, so that what one sends pushes out nothing of the others.
 #[derive(Debug, Default)]
 pub struct EarlyChunks {
-    by_block: HashMap<BlockId, Vec<Vec<u8>>>,
-    order: VecDeque<BlockId>,
+    /// In the order in which their first chunks came.
+    blocks: VecDeque<Early>,
     bytes: usize,
     /// Messages that were let go because the store was full.
     pub dropped: u64,
+}
+
+#[derive(Debug)]
+struct Early {
+    block: BlockId,
+    from: ValidatorIndex,
+    messages: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl EarlyChunks {
     const BLOCKS_MAX: usize = 8;
     const BYTES_MAX: usize = 2 * roko_wire::limits::BLOCK_BYTES_MAX;
 
+    /// Whether something of a block is kept, so that its proposer's signature is known to hold.
+    #[must_use]
+    pub fn knows(&self, block: &BlockId) -> bool {
+        self.blocks.iter().any(|early| early.block == *block)
+    }
+
     /// Keeps the message of a chunk whose header is unknown.
-    pub fn keep(&mut self, block: BlockId, message: &[u8]) {
-        if !self.by_block.contains_key(&block) {
-            self.order.push_back(block);
-        }
+    pub fn keep(&mut self, block: BlockId, from: ValidatorIndex, message: &[u8]) {
+        let known = self.blocks.iter_mut().position(|early| early.block == block && early.from == from);
+        let place = known.unwrap_or_else(|| {
+            self.blocks.push_back(Early { block, from, messages: Vec::new(), bytes: 0 });
+            self.blocks.len() - 1
+        });
+        let early = &mut self.blocks[place];
+        early.messages.push(message.to_vec());
+        early.bytes += message.len();
         self.bytes += message.len();
-        self.by_block.entry(block).or_default().push(message.to_vec());
-        while self.order.len() > Self::BLOCKS_MAX || self.bytes > Self::BYTES_MAX {
-            let Some(oldest) = self.order.front().copied() else { break };
-            self.dropped += self.take(&oldest).len() as u64;
+        while self.blocks.len() > Self::BLOCKS_MAX || self.bytes > Self::BYTES_MAX {
+            let Some(place) = self.first_of_greediest() else { break };
+            let Some(let_go) = self.blocks.remove(place) else { break };
+            self.bytes -= let_go.bytes;
+            self.dropped += let_go.messages.len() as u64;
         }
     }
 
-    /// The messages kept for a block, which is forgotten.
-    pub fn take(&mut self, block: &BlockId) -> Vec<Vec<u8>> {
-        let messages = self.by_block.remove(block).unwrap_or_default();
-        self.order.retain(|other| other != block);
-        self.bytes -= messages.iter().map(Vec::len).sum::<usize>();
-        messages
+    /// The oldest block of the sender with the most bytes.
+    fn first_of_greediest(&self) -> Option<usize> {
+        let of = |from| {
+            self.blocks.iter().filter(|early| early.from == from).map(|early| early.bytes).sum::<usize>()
+        };
+        let greediest = self.blocks.iter().map(|early| (of(early.from), early.from)).max()?.1;
+        self.blocks.iter().position(|early| early.from == greediest)
+    }
+
+    /// The messages kept for a block, with who sent each; the block is forgotten.
+    pub fn take(&mut self, block: &BlockId) -> Vec<(ValidatorIndex, Vec<u8>)> {
+        let mut taken = Vec::new();
+        for early in std::mem::take(&mut self.blocks) {
+            if early.block == *block {
+                self.bytes -= early.bytes;
+                taken.extend(early.messages.into_iter().map(|message| (early.from, message)));
+            } else {
+                self.blocks.push_back(early);
+            }
+        }
+        taken
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use roko_wire::{ChainId, Epoch, Height, NanoMoment, ValidatorIndex, View, merkle};
+    use roko_wire::{ChainId, Epoch, Height, NanoMoment, View, merkle};
 
     fn header_of(body: &[u8]) -> (Header, merkle::Tree) {
         let mut leaves = Vec::new();
@@ -185,12 +221,29 @@ mod tests {
 
     #[test]
     fn early_chunks_are_bounded_and_the_oldest_block_goes_first() {
-        let mut early = EarlyChunks::default();
+        let (mut early, from) = (EarlyChunks::default(), ValidatorIndex(3));
         for n in 0..=EarlyChunks::BLOCKS_MAX as u8 {
-            early.keep(BlockId([n; 32]), &[n; 10]);
+            early.keep(BlockId([n; 32]), from, &[n; 10]);
         }
         assert_eq!((early.dropped, early.take(&BlockId([0; 32])).len()), (1, 0));
-        assert_eq!(early.take(&BlockId([1; 32])), vec![vec![1; 10]]);
+        assert_eq!(early.take(&BlockId([1; 32])), vec![(from, vec![1; 10])]);
         assert_eq!(early.bytes, 10 * (EarlyChunks::BLOCKS_MAX - 1));
+        assert!(early.knows(&BlockId([2; 32])) && !early.knows(&BlockId([1; 32])));
+    }
+
+    #[test]
+    fn a_flood_of_early_chunks_pushes_out_nothing_of_others() {
+        let (mut early, honest, liar) = (EarlyChunks::default(), ValidatorIndex(0), ValidatorIndex(3));
+        let block = BlockId([200; 32]);
+        early.keep(block, honest, &[1; 900]);
+        for n in 0..10_000u32 {
+            early.keep(BlockId([(n % 100) as u8; 32]), liar, &[2; 900]);
+            early.keep(block, liar, &[2; 900]);
+        }
+        assert!(early.blocks.len() <= EarlyChunks::BLOCKS_MAX && early.bytes <= EarlyChunks::BYTES_MAX);
+        let kept = early.take(&block);
+        assert_eq!(kept.first(), Some(&(honest, vec![1; 900])));
+        let left: usize = early.blocks.iter().map(|early| early.bytes).sum();
+        assert_eq!(left, early.bytes);
     }
 }

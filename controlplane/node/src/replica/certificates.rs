@@ -8,12 +8,13 @@ use roko_consensus::justification::certificate_hash;
 use roko_consensus::verify::{VerifiedVote, aggregate_votes};
 use roko_wire::vote::{Ballot, Certificate};
 use roko_wire::{Hash32, ValidatorIndex, View};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Certificates kept for each sender and view: one of each kind.
 const KINDS: usize = 8;
-/// Received certificates kept in all, verified or not.
-const RECEIVED_MAX: usize = 4_096;
+/// Received certificates kept of each sender, verified or not: two for each of a streak of skipped views that is longer
+/// than any that does not end in catch-up.
+const RECEIVED_PER_SENDER_MAX: usize = 512;
 
 /// Verified votes and received certificates of views that are not final.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(super) struct Certificates {
     votes: BTreeMap<(View, Ballot), Vec<VerifiedVote>>,
     verified: BTreeMap<View, HashSet<Hash32>>,
     received: BTreeMap<(View, ValidatorIndex), Vec<Certificate>>,
-    received_count: usize,
+    received_counts: HashMap<ValidatorIndex, usize>,
 }
 
 impl Certificates {
@@ -40,12 +41,15 @@ impl Certificates {
 
     /// Remembers a certificate as `from` sent it: its proposals may refer to it.
     pub(super) fn add_received(&mut self, from: ValidatorIndex, certificate: &Certificate) {
-        let list = self.received.entry((certificate.view, from)).or_default();
-        if self.received_count >= RECEIVED_MAX || list.len() >= KINDS || list.contains(certificate) {
+        let count = self.received_counts.entry(from).or_default();
+        if *count >= RECEIVED_PER_SENDER_MAX {
             return;
         }
-        list.push(certificate.clone());
-        self.received_count += 1;
+        let list = self.received.entry((certificate.view, from)).or_default();
+        if list.len() < KINDS && !list.contains(certificate) {
+            list.push(certificate.clone());
+            *count += 1;
+        }
     }
 
     /// Certificates of `view` that `from` sent.
@@ -87,7 +91,10 @@ impl Certificates {
         self.votes = self.votes.split_off(&(final_view, Ballot::Notarize(roko_wire::BlockId::ZERO)));
         self.verified = self.verified.split_off(&final_view);
         self.received = self.received.split_off(&(final_view, ValidatorIndex(0)));
-        self.received_count = self.received.values().map(Vec::len).sum();
+        self.received_counts.clear();
+        for ((_, from), list) in &self.received {
+            *self.received_counts.entry(*from).or_default() += list.len();
+        }
     }
 }
 

@@ -7,12 +7,14 @@ use super::blocks::{Block, BlockTimes, BodyState};
 use super::plane::{Plane, Target};
 use super::{Replica, WAITING_MAX, WaitingProposal};
 use crate::workers::bls::Check;
+use roko_consensus::collector::VIEW_HORIZON;
 use roko_consensus::verify::check_stake;
-use roko_consensus::{Event, ProposalSummary, VerifiedCertificate, justification_hash};
+use roko_consensus::{Event, Offered, ProposalSummary, VerifiedCertificate, justification_hash};
+use roko_peers::Offence;
 use roko_pipeline::spread::SpreadBlock;
 use roko_wire::chunk::{Chunk, Propose, verify_proposal};
 use roko_wire::message::Message;
-use roko_wire::vote::{Certificate, CertificateKind};
+use roko_wire::vote::{Certificate, CertificateKind, Vote};
 use roko_wire::{BlockId, NanoMoment, ValidatorIndex, View};
 use std::sync::Arc;
 
@@ -58,30 +60,84 @@ impl<P: Plane> Replica<P> {
         if self.stopped.is_some() {
             return;
         }
-        match Message::read(bytes) {
+        let message = Message::read(bytes);
+        if let Ok(message) = &message
+            && view_of(message).is_some_and(|view| view > self.last_possible_view())
+        {
+            self.observer.counters.absurd_views.add(1);
+            self.observer.conduct.note(from, Offence::AbsurdView);
+            return;
+        }
+        match message {
             Ok(Message::Propose(propose)) => self.on_propose(from, received, propose),
             Ok(Message::Vote(vote)) => {
                 self.help_straggler(from, vote.view);
                 if from == vote.signer {
                     self.machine.heard(from, vote.view, self.clock.now);
                 }
-                // A vote speaks for its signer alone, whoever brings it: its signature is what counts.
-                if !self.collector.offer(vote, self.clock.now) {
-                    self.observer.counters.votes_dropped.add(1);
-                }
+                self.on_vote(from, vote);
             }
             Ok(Message::Certificate(certificate)) => self.on_certificate(from, certificate),
-            Ok(Message::Chunk(chunk)) => self.on_chunk(&chunk, bytes),
+            Ok(Message::Chunk(chunk)) => self.on_chunk(from, &chunk, bytes),
             Ok(Message::PullBlock(block)) => self.answer_pull(from, &block),
             Ok(Message::PullCertificate(view)) => {
-                if self.pulls.take(from, self.clock.now) {
+                if self.may_pull(from) {
                     for certificate in self.machine.certificates_of(view) {
                         self.send_certificate(Target::One(from), &certificate);
                     }
                 }
             }
-            Ok(Message::Submit(_) | Message::Batch(_)) | Err(_) => self.observer.counters.bad_messages.add(1),
+            Ok(Message::Submit(_) | Message::Batch(_)) | Err(_) => {
+                self.observer.counters.bad_messages.add(1);
+                self.observer.conduct.note(from, Offence::BadMessage);
+            }
         }
+    }
+
+    /// The highest view that a chain of this age can be in: one a microsecond, which is less than a message takes, and an
+    /// hour more for clocks that are off.
+    fn last_possible_view(&self) -> View {
+        let age_us = self.clock.now.nanos_since(self.chain.genesis.time) / 1_000;
+        View(age_us.saturating_add(3_600 * 1_000_000))
+    }
+
+    /// A vote speaks for its signer alone, whoever brings it: its signature is what counts.
+    fn on_vote(&mut self, from: ValidatorIndex, vote: Vote) {
+        let counters = &self.observer.counters;
+        match self.collector.offer(vote, from, self.clock.now) {
+            Offered::Kept => {}
+            Offered::NotNeeded => counters.votes_dropped.add(1),
+            Offered::FarAhead => self.note_far_ahead(from),
+            Offered::Wrong => {
+                counters.bad_votes.add(1);
+                self.observer.conduct.note(from, Offence::BadVote);
+            }
+        }
+    }
+
+    fn note_far_ahead(&self, from: ValidatorIndex) {
+        self.observer.counters.far_ahead.add(1);
+        self.observer.conduct.note(from, Offence::FarAhead);
+    }
+
+    fn note_bad_proposal(&self, from: ValidatorIndex) {
+        self.observer.counters.bad_proposals.add(1);
+        self.observer.conduct.note(from, Offence::BadProposal);
+    }
+
+    fn note_bad_chunk(&self, from: ValidatorIndex) {
+        self.observer.counters.bad_chunks.add(1);
+        self.observer.conduct.note(from, Offence::BadChunk);
+    }
+
+    /// Whether a peer may ask for something more now.
+    fn may_pull(&mut self, from: ValidatorIndex) -> bool {
+        let may = self.pulls.take(from, self.clock.now);
+        if !may {
+            self.observer.counters.pulls_refused.add(1);
+            self.observer.conduct.note(from, Offence::PullOverBudget);
+        }
+        may
     }
 
     /// Who votes in a view long final has missed its end: the proof of the last final block brings it here.
@@ -95,11 +151,21 @@ impl<P: Plane> Replica<P> {
     }
 
     fn on_certificate(&mut self, from: ValidatorIndex, certificate: Certificate) {
+        if check_stake(&certificate, &self.chain.set, &self.chain.quorums).is_err() {
+            self.observer.counters.bad_certificates.add(1);
+            self.observer.conduct.note(from, Offence::BadCertificate);
+            return;
+        }
         if certificate.view > self.machine.last_final().view {
             self.certificates.add_received(from, &certificate);
         }
         if self.machine.wants(certificate.view, &certificate.kind) {
-            self.collector.offer_certificate(certificate, self.clock.now);
+            match self.collector.offer_certificate(certificate, from, self.clock.now) {
+                Offered::Kept => {}
+                Offered::FarAhead => self.note_far_ahead(from),
+                // Its stake was looked at before.
+                Offered::NotNeeded | Offered::Wrong => self.observer.counters.certificates_dropped.add(1),
+            }
         }
         self.retry_waiting();
     }
@@ -108,7 +174,18 @@ impl<P: Plane> Replica<P> {
         let header = &propose.header;
         let id = header.id();
         let known = self.blocks.get(&id).is_some() || self.waiting.contains_key(&id);
-        if known || header.view <= self.machine.last_final().view || self.waiting.len() >= WAITING_MAX {
+        if known || header.view <= self.machine.last_final().view {
+            return;
+        }
+        if header.view.0 > self.machine.current_view().0.saturating_add(VIEW_HORIZON) {
+            return self.note_far_ahead(from);
+        }
+        // A proposer may sign as many as it likes; it takes only its own share of the room.
+        let of_proposer = self.waiting.values().filter(|one| one.propose.header.proposer == header.proposer);
+        if self.waiting.len() >= WAITING_MAX
+            || of_proposer.count() >= waiting_share(self.chain.node_keys.len())
+        {
+            self.observer.counters.proposals_dropped.add(1);
             return;
         }
         let domain = self.chain.domain;
@@ -120,8 +197,7 @@ impl<P: Plane> Replica<P> {
         let signed = lawful
             && key.is_some_and(|key| verify_proposal(key, domain, header.view, &id, &propose.signature));
         if !signed {
-            self.observer.counters.bad_proposals.add(1);
-            return;
+            return self.note_bad_proposal(from);
         }
         if from == header.proposer {
             self.observer.peers.proposed(from, header.time, received);
@@ -156,8 +232,9 @@ impl<P: Plane> Replica<P> {
         {
             if certificates.len() == waiting.propose.certificates.len() {
                 // The proposal carries all of them, so no other certificates can make it right.
+                let from = waiting.from;
                 self.waiting.remove(&id);
-                self.observer.counters.bad_proposals.add(1);
+                self.note_bad_proposal(from);
             }
             return;
         }
@@ -177,8 +254,10 @@ impl<P: Plane> Replica<P> {
                 self.accept(id, certificates);
             }
             None => {
-                self.waiting.remove(&id);
-                self.observer.counters.bad_proposals.add(1);
+                // The header commits to these very certificates, and who passes a proposal on has checked them.
+                if let Some(waiting) = self.waiting.remove(&id) {
+                    self.note_bad_proposal(waiting.from);
+                }
             }
         }
     }
@@ -212,6 +291,11 @@ impl<P: Plane> Replica<P> {
     /// A justified proposal becomes a block whose body is put together.
     fn accept(&mut self, id: BlockId, certificates: Vec<VerifiedCertificate>) {
         let Some(WaitingProposal { propose, received, .. }) = self.waiting.remove(&id) else { return };
+        if !self.machine.keeps_header(propose.header.view, id) {
+            // Two of a view show that its leader lies; more show nothing and would only take room.
+            self.observer.counters.proposals_dropped.add(1);
+            return;
+        }
         let parent_view = parent_view(&certificates, &propose);
         let tag = self.blocks.fresh_tag();
         let block = Block {
@@ -230,25 +314,36 @@ impl<P: Plane> Replica<P> {
         if !self.blocks.insert(id, block) {
             return;
         }
-        for message in self.early.take(&id) {
+        for (from, message) in self.early.take(&id) {
             if let Ok(Message::Chunk(chunk)) = Message::read(&message) {
-                self.on_chunk(&chunk, &message);
+                self.on_chunk(from, &chunk, &message);
             }
         }
         self.feed(Event::Proposal(summary));
     }
 
-    fn on_chunk(&mut self, chunk: &Chunk<'_>, message: &[u8]) {
-        let Some(block) = self.blocks.get_mut(&chunk.block) else {
-            let current = self.machine.current_view();
-            let near = chunk.view > self.machine.last_final().view
-                && chunk.view.0 <= current.0.saturating_add(CHUNK_VIEWS_AHEAD);
-            if near {
-                self.early.keep(chunk.block, message);
-            } else {
-                self.observer.counters.chunks_dropped.add(1);
-            }
+    /// Keeps a chunk whose header has not come, when the leader of its view has signed the block.
+    fn on_early_chunk(&mut self, from: ValidatorIndex, chunk: &Chunk<'_>, message: &[u8]) {
+        let current = self.machine.current_view();
+        let near = chunk.view > self.machine.last_final().view
+            && chunk.view.0 <= current.0.saturating_add(CHUNK_VIEWS_AHEAD);
+        if !near {
+            self.observer.counters.chunks_dropped.add(1);
             return;
+        }
+        let key = self.chain.node_keys.get(self.machine.leader(chunk.view).as_usize());
+        let signed =
+            |key| verify_proposal(key, self.chain.domain, chunk.view, &chunk.block, &chunk.signature);
+        if self.early.knows(&chunk.block) || key.is_some_and(signed) {
+            self.early.keep(chunk.block, from, message);
+        } else {
+            self.note_bad_chunk(from);
+        }
+    }
+
+    fn on_chunk(&mut self, from: ValidatorIndex, chunk: &Chunk<'_>, message: &[u8]) {
+        let Some(block) = self.blocks.get_mut(&chunk.block) else {
+            return self.on_early_chunk(from, chunk, message);
         };
         let BodyState::Assembling(assembly) = &mut block.body else { return };
         match assembly.add(&block.header, chunk) {
@@ -261,15 +356,14 @@ impl<P: Plane> Replica<P> {
                     self.validate(chunk.block);
                 }
             }
-            Added::Wrong => self.observer.counters.bad_chunks.add(1),
+            Added::Wrong => self.note_bad_chunk(from),
             Added::Kept | Added::Duplicate => {}
         }
     }
 
     /// Sends a block that a peer lacks, from memory or from the store.
     fn answer_pull(&mut self, from: ValidatorIndex, id: &BlockId) {
-        if !self.pulls.take(from, self.clock.now) {
-            self.observer.counters.pulls_refused.add(1);
+        if !self.may_pull(from) {
             return;
         }
         if self.blocks.get(id).is_some_and(|block| block.body().is_some()) {
@@ -285,6 +379,23 @@ impl<P: Plane> Replica<P> {
         if let Some(body) = block.body().map(Arc::clone) {
             self.plane.spread(body, Target::One(from));
         }
+    }
+}
+
+/// Proposals of one proposer that may wait for their certificates.
+fn waiting_share(validators: usize) -> usize {
+    (WAITING_MAX / validators.max(1)).max(2)
+}
+
+/// The view that a message speaks of.
+fn view_of(message: &Message<'_>) -> Option<View> {
+    match message {
+        Message::Propose(propose) => Some(propose.header.view),
+        Message::Vote(vote) => Some(vote.view),
+        Message::Certificate(certificate) => Some(certificate.view),
+        Message::Chunk(chunk) => Some(chunk.view),
+        Message::PullCertificate(view) => Some(*view),
+        Message::Submit(_) | Message::Batch(_) | Message::PullBlock(_) => None,
     }
 }
 

@@ -223,6 +223,7 @@ impl<P: Plane> Replica<P> {
             abstains,
             stopped: None,
             clock,
+            bans_seen: 0,
         };
         replica.feed(Event::Tick);
         replica.restore_blocks(started.blocks);

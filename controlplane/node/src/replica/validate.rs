@@ -11,6 +11,7 @@ use roko_consensus::{Event, Verdict};
 use roko_execution::receipt::receipts_root;
 use roko_execution::validity::{self, BlockError, Checked, Parent};
 use roko_execution::{BlockContext, Executor, StateView, TransferExecutor, base_fee};
+use roko_peers::Offence;
 use roko_state::tree::Tree;
 use roko_wire::block::{BodyError, BodyView, Header};
 use roko_wire::{Account, Address, BlockId, NanoMoment, View};
@@ -53,7 +54,7 @@ impl<P: Plane> Replica<P> {
                 verdict => self.conclude(id, verdict, checked, &parent),
             },
             Err(error) => {
-                self.observer.note_invalid_block(&id, &error);
+                self.observer.note_invalid_block(&id, block.header.proposer, &error);
                 self.refuse(id);
             }
         }
@@ -106,6 +107,7 @@ impl<P: Plane> Replica<P> {
             Timeliness::NotAboveParent => Verdict::Invalid,
             Timeliness::TooOld { .. } | Timeliness::TooNew { .. } => {
                 self.observer.counters.untimely_blocks.add(1);
+                self.observer.conduct.note(header.proposer, Offence::UntimelyBlock);
                 Verdict::Untimely
             }
         }

@@ -1,6 +1,7 @@
 //! Peers, votes and certificates as one node knows them.
 
 use super::page::Seen;
+use crate::conduct::PeerConduct;
 use crate::observe::peers::PeerStatus;
 use crate::observe::views::{BallotStatus, CertificateStatus, ViewStatus};
 use std::fmt::Write as _;
@@ -27,7 +28,7 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
     }
     writeln!(
         out,
-        "\n{:<24}{:>12}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9}{:>11}{:>11}{:>11}",
+        "\n{:<24}{:>12}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9}{:>11}{:>11}{:>11}{:>14}",
         format!("peers of {}", node.name),
         "heard ms ago",
         "frames/s",
@@ -40,10 +41,17 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
         "stamp ms",
         "propose ms",
         "+- ms",
+        "score",
     )?;
     for (place, peer) in node.detail.peers.iter().enumerate() {
         let (frames, transactions) = seen.rates.peers.get(place).copied().unwrap_or_default();
-        peer_row(out, peer, (frames, transactions), node.clock_error_bound_ns)?;
+        let conduct = node.detail.conduct.iter().find(|one| one.index == peer.index);
+        peer_row(out, peer, (frames, transactions), node.clock_error_bound_ns, &standing(conduct))?;
+    }
+    for (one, members) in node.detail.conduct.iter().map(|one| (one, &node.detail.peers)) {
+        if members.iter().all(|peer| peer.index != one.index) {
+            writeln!(out, "  {:<22}{:>14}", format!("client {:#06x}", one.index), standing(Some(one)))?;
+        }
     }
     writeln!(
         out,
@@ -53,11 +61,26 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
     )
 }
 
-fn peer_row(out: &mut String, peer: &PeerStatus, rates: (f64, f64), own_bound_ns: u64) -> std::fmt::Result {
+/// What a peer's score says: a dash when it was never refused for anything.
+fn standing(conduct: Option<&PeerConduct>) -> String {
+    match conduct {
+        None => "-".into(),
+        Some(PeerConduct { banned_for_ms: Some(left), .. }) => format!("banned {:.0} s", *left as f64 / 1e3),
+        Some(conduct) => format!("{:.1} %", conduct.score_permille as f64 / 10.0),
+    }
+}
+
+fn peer_row(
+    out: &mut String,
+    peer: &PeerStatus,
+    rates: (f64, f64),
+    own_bound_ns: u64,
+    standing: &str,
+) -> std::fmt::Result {
     let bound = peer.clock_error_bound_ns.map(|bound| bound.saturating_add(own_bound_ns));
     writeln!(
         out,
-        "  {:<22}{:>12}{:>9.1}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9.1}{:>11}{:>11}{:>11}",
+        "  {:<22}{:>12}{:>9.1}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9.1}{:>11}{:>11}{:>11}{:>14}",
         format!("validator {}", peer.index),
         or_dash(peer.heard_ns_ago.map(|ago| ms(i64::try_from(ago).unwrap_or(i64::MAX)))),
         rates.0,
@@ -70,6 +93,7 @@ fn peer_row(out: &mut String, peer: &PeerStatus, rates: (f64, f64), own_bound_ns
         or_dash(peer.stamp_age_ns_min.map(ms)),
         or_dash(peer.proposal_age_ns_min.map(ms)),
         or_dash(bound.map(|bound| ms(i64::try_from(bound).unwrap_or(i64::MAX)))),
+        standing,
     )
 }
 

@@ -5,10 +5,10 @@ use roko_node::accounts::{DEVNET_CHAIN_ID, DevnetGenesis, devnet_genesis};
 use roko_node::api::NodeHandle;
 use roko_node::devnet::load::Loader;
 use roko_node::devnet::network::{Built, Network, Parts, Plain};
-use roko_node::devnet::{Devnet, DevnetError, DevnetPlan};
+use roko_node::devnet::{Devnet, DevnetError, DevnetPlan, Drill};
 use roko_node::handshake::{HandshakeOptions, KeyLog, host_millis};
 use roko_node::validator::NodeOptions;
-use roko_peers::Membership;
+use roko_peers::{Membership, ScoreConfig};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::inprocess::{
     InProcessBuf, InProcessPool, InProcessPort, InProcessRx, InProcessTx, pair,
@@ -195,6 +195,10 @@ pub(crate) struct Net {
     dir: tempfile::TempDir,
     tap: Arc<Tap>,
     keys: Arc<Mutex<SealingKeys>>,
+    /// What the last validator is.
+    pub(crate) drill: Option<Drill>,
+    /// How scores are kept.
+    pub(crate) scores: ScoreConfig,
 }
 
 /// Keys that validators sealed with, by receiver and name.
@@ -204,7 +208,8 @@ impl Net {
     /// A chain that begins now.
     pub(crate) fn new(tap: Arc<Tap>) -> Net {
         let time = NanoMoment(u128::from(host_millis()) * 1_000_000);
-        Net { time, dir: tempfile::tempdir().expect("a temporary folder"), tap, keys: Arc::default() }
+        let (dir, keys) = (tempfile::tempdir().expect("a temporary folder"), Arc::default());
+        Net { time, dir, tap, keys, drill: None, scores: ScoreConfig::default() }
     }
 
     /// The Ethernet address of validator `index`.
@@ -216,6 +221,7 @@ impl Net {
     pub(crate) fn start<S: Storage>(&self, storages: &[S]) -> Result<Running<S>, DevnetError> {
         let plan = DevnetPlan {
             record: None,
+            drill: self.drill,
             devnet: genesis(self.time),
             data_dir: self.dir.path().to_owned(),
             placement: roko_node::cli::profile::placement("devnet-2core").expect("a built-in profile"),
@@ -226,6 +232,7 @@ impl Net {
                 journal_bytes: 4 << 20,
                 indexed_transactions_max: 1 << 16,
                 handshake: HandshakeOptions { key_log: Some(self.key_log()), ..HandshakeOptions::default() },
+                scores: self.scores,
                 ..NodeOptions::default()
             },
             clock_bound_us: 10_000,

@@ -23,6 +23,9 @@ const SILENT_MS_MAX: u64 = 10_000;
 /// How long the other end may take to read a message.
 const WRITE_MAX: Duration = Duration::from_secs(5);
 
+/// How long last words may take.
+const FAREWELL: Duration = Duration::from_millis(200);
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -61,7 +64,14 @@ pub(super) async fn run(shared: &Shared, stream: PeerStream, dialed: bool) -> En
     let peer = stream.peer();
     let (number, commands) = lock(&shared.registry).enter(peer.slot);
     let ended = match Connection::new(shared, stream, number, dialed) {
-        Ok(mut connection) => connection.run(commands).await,
+        Ok(mut connection) => {
+            let ended = connection.run(commands).await;
+            if shared.tls.bans().is_banned(peer.slot) {
+                connection.say_banned().await;
+                shared.withdraw(peer.slot).await;
+            }
+            ended
+        }
         Err(error) => {
             shared.tls.log(&format!("session with peer {:#06x}: {error}", peer.index));
             Ended::Closed
@@ -174,12 +184,16 @@ impl<'a> Connection<'a> {
             }
             Some(Message::Alive) => Ok(()),
             Some(Message::Renew) if self.dialed => Err(Ended::Renew),
+            Some(Message::Banned) => {
+                self.shared.tls.note_banned_by(self.peer.index);
+                Err(Ended::Closed)
+            }
             Some(Message::Renew) | None => Err(self.senseless()),
         }
     }
 
     fn senseless(&self) -> Ended {
-        self.shared.tls.counters().refuse(Refusal::BadMessage);
+        self.shared.tls.note_bad_message(self.peer.slot);
         let words = Refusal::BadMessage.words();
         self.shared.tls.log(&format!("session with peer {:#06x}: {words}", self.peer.index));
         Ended::Closed
@@ -261,6 +275,15 @@ impl<'a> Connection<'a> {
             }
         }
         if now_ms.saturating_sub(self.said_ms) >= ALIVE_MS { self.say(Message::Alive).await } else { Ok(()) }
+    }
+
+    /// Tells the other end why the connection ends, if it listens.
+    async fn say_banned(&mut self) {
+        self.stream.pass_gate();
+        if self.say(Message::Banned).await.is_ok() {
+            // Closing at once could take the message back.
+            let _ = timeout(FAREWELL, self.stream.shutdown()).await;
+        }
     }
 
     async fn say(&mut self, message: Message) -> Result<(), Ended> {

@@ -8,6 +8,7 @@
 //! | 4 | moved | address, as in the hello | the sender's data plane is reached there from now on |
 //! | 5 | alive | | nothing else to say |
 //! | 6 | renew | | the dialer shall make a new session |
+//! | 7 | banned | | the sender does not listen to the other end for a while, and ends the connection |
 //!
 //! The rest of the twenty bytes is zero.
 
@@ -26,6 +27,7 @@ pub(super) enum Message {
     Moved(Endpoint),
     Alive,
     Renew,
+    Banned,
 }
 
 impl Message {
@@ -42,6 +44,7 @@ impl Message {
             }
             Message::Alive => (5, 0),
             Message::Renew => (6, 0),
+            Message::Banned => (7, 0),
         };
         (out[0], out[1]) = (kind, phase);
         out
@@ -60,6 +63,7 @@ impl Message {
             }
             5 if rest_is_zero && phase == 0 => Some(Message::Alive),
             6 if rest_is_zero && phase == 0 => Some(Message::Renew),
+            7 if rest_is_zero && phase == 0 => Some(Message::Banned),
             _ => None,
         }
     }

@@ -90,6 +90,58 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Takes all keys of a peer out of the data plane.
+    async fn withdraw(&self, slot: usize) {
+        let names = lock(&self.registry).take_installed(slot);
+        for name in names {
+            self.sink(|sink| sink.retire(slot, name)).await;
+        }
+    }
+
+    /// Tells the data plane whether a peer is banned, and takes the keys of one that is.
+    async fn follow_ban(&self, slot: usize) {
+        if self.tls.bans().is_banned(slot) {
+            self.withdraw(slot).await;
+        }
+        self.sink(|sink| sink.banned(slot, self.tls.bans().is_banned(slot))).await;
+    }
+}
+
+/// Bans peers and takes them back.
+#[derive(Clone)]
+pub struct Banning {
+    shared: Arc<Shared>,
+    runtime: Handle,
+}
+
+impl Banning {
+    /// From now on nothing of the peer in `slot` is listened to: its keys are withdrawn from the data plane, which refuses its
+    /// frames before it decrypts them, its streams end, and its handshakes are refused as [`crate::Refusal::Banned`]. Frames to
+    /// it go on: who is banned by mistake still hears the chain.
+    pub fn ban(&self, slot: usize) {
+        self.set(slot, true);
+    }
+
+    /// The peer in `slot` may open sessions again.
+    pub fn readmit(&self, slot: usize) {
+        self.set(slot, false);
+    }
+
+    fn set(&self, slot: usize, banned: bool) {
+        if self.shared.tls.bans().set(slot, banned) {
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn(async move { shared.follow_ban(slot).await });
+        }
+    }
+
+    /// This node's TLS endpoint.
+    #[must_use]
+    pub fn tls(&self) -> &Arc<TlsEndpoint> {
+        &self.shared.tls
+    }
+}
+
 /// A runtime for handshakes: one thread named `handshake`, apart from poll, control and worker threads.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(1).thread_name("handshake").enable_all().build()
@@ -98,6 +150,7 @@ pub fn runtime() -> io::Result<Runtime> {
 /// A node's sessions. They end when this is dropped; keys in the data plane stay.
 pub struct Sessions {
     shared: Arc<Shared>,
+    runtime: Handle,
     root: AbortHandle,
 }
 
@@ -127,13 +180,19 @@ impl Sessions {
         // Registered before anyone can dial, so that nobody is turned away as too early.
         let accepted = shared.tls.routes().register(Alpn::FRAMES, ACCEPTED_MAX);
         let root = runtime.spawn(root(Arc::clone(&shared), socket, accepted)).abort_handle();
-        Ok(Sessions { shared, root })
+        Ok(Sessions { shared, runtime: runtime.clone(), root })
     }
 
     /// This node's TLS endpoint: other protocols register and dial there.
     #[must_use]
     pub fn tls(&self) -> &Arc<TlsEndpoint> {
         &self.shared.tls
+    }
+
+    /// What bans peers.
+    #[must_use]
+    pub fn banning(&self) -> Banning {
+        Banning { shared: Arc::clone(&self.shared), runtime: self.runtime.clone() }
     }
 
     /// Counters.
@@ -213,6 +272,7 @@ async fn dial(shared: Arc<Shared>, slot: usize, address: SocketAddr) {
     let mut backoff = Backoff::new(DIAL_MS_LEAST, DIAL_MS_MOST);
     let random = RandomState::new();
     loop {
+        shared.tls.bans().admitted(slot).await;
         let began = Instant::now();
         if let Ok(stream) = shared.tls.connect(address, slot, Alpn::FRAMES).await {
             let ended = connection::run(&shared, stream, true).await;

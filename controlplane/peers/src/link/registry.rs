@@ -89,6 +89,11 @@ impl Registry {
         self.places[slot].installed.retain(|kept| *kept != name);
     }
 
+    /// Takes all keys of the peer that the data plane has: they are about to be retired.
+    pub(super) fn take_installed(&mut self, slot: usize) -> Vec<KeyName> {
+        self.places.get_mut(slot).map_or_else(Vec::new, |place| std::mem::take(&mut place.installed))
+    }
+
     /// Keys of the peer's other sessions.
     pub(super) fn of_other_sessions(&self, slot: usize, name: KeyName) -> Vec<KeyName> {
         let other = |kept: &&KeyName| kept.session != name.session;

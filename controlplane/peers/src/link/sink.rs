@@ -46,6 +46,8 @@ pub trait KeySink: Send + 'static {
     fn link(&mut self, key: &PeerKey, endpoint: Endpoint) -> Result<(), RingFull>;
     /// Frames to the peer go to `endpoint` from now on, sealed as before; and its frames come from there.
     fn readdress(&mut self, slot: usize, endpoint: Endpoint) -> Result<(), RingFull>;
+    /// The peer is banned, or is not any more: until then its address has no more room in the filter than a stranger's.
+    fn banned(&mut self, slot: usize, banned: bool) -> Result<(), RingFull>;
     /// A key of this node that is worn: the peer's slot, and the key.
     fn worn(&mut self) -> Option<(usize, KeyName)>;
 }

@@ -5,7 +5,7 @@ use crate::hello::ChainFacts;
 use crate::membership::tests::{client, membership};
 use crate::session::BootStamp;
 use crate::tls::{TlsConfig, WallClock};
-use crate::{HandshakeLimits, NodeIdentity};
+use crate::{HandshakeLimits, NodeIdentity, Refusal};
 use roko_wire::genesis::Preset;
 use roko_wire::{ChainId, Hash32};
 use std::collections::{HashMap, VecDeque};
@@ -22,6 +22,7 @@ struct Told {
     /// Keys that seal frames, in order, each with where frames go.
     links: Vec<(usize, KeyName, [u8; 32], Endpoint)>,
     moves: Vec<(usize, Endpoint)>,
+    banned: Vec<(usize, bool)>,
     worn: VecDeque<(usize, KeyName)>,
     /// Calls that find the ring full before one succeeds.
     full: u32,
@@ -58,6 +59,10 @@ impl KeySink for Remembers {
     }
     fn readdress(&mut self, slot: usize, endpoint: Endpoint) -> Result<(), RingFull> {
         self.told().moves.push((slot, endpoint));
+        Ok(())
+    }
+    fn banned(&mut self, slot: usize, banned: bool) -> Result<(), RingFull> {
+        self.told().banned.push((slot, banned));
         Ok(())
     }
     fn worn(&mut self) -> Option<(usize, KeyName)> {
@@ -254,4 +259,55 @@ fn sessions_come_when_the_peer_comes_and_again_when_it_comes_back() {
         drop(second);
         assert!(reached(|| first.counters().sessions.load(Ordering::Relaxed) == 0), "its end is noticed");
     }
+}
+
+#[test]
+fn a_banned_peer_is_cut_off_told_why_and_comes_back_when_it_may() {
+    let runtime = runtime().unwrap();
+    for (bans, banned) in [(0, 1), (1, 0)] {
+        let ends = pair(PhaseTimes::default(), &runtime);
+        let ((here, told), (there, _)) = (&ends[bans], &ends[banned]);
+        let banning = here.banning();
+        assert_eq!(told.told().installed.len(), 1);
+        banning.ban(banned);
+        assert!(reached(|| told.told().installed.is_empty()), "no frame of it is opened any more");
+        assert!(reached(|| told.told().banned == [(banned, true)]));
+        assert!(reached(|| there.counters().refusals_by_peers(Refusal::Banned) > 0), "it is told why");
+        assert!(reached(|| here.counters().sessions.load(Ordering::Relaxed) == 0));
+        let completed = here.counters().completed.load(Ordering::Relaxed);
+        if bans == 1 {
+            assert!(reached(|| here.counters().refused(Refusal::Banned) > 1), "it dials again and again");
+        } else {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        assert_eq!(here.counters().completed.load(Ordering::Relaxed), completed, "and does not get in");
+        assert!(told.told().installed.is_empty() && told.told().links.len() == 1, "frames to it go on");
+        banning.readmit(banned);
+        assert!(here.wait_for(1, PATIENCE));
+        assert!(reached(|| told.told().banned == [(banned, true), (banned, false)]));
+        assert!(reached(|| told.told().links.len() == 2));
+        sealed_is_opened(&ends[banned].1, bans, told);
+    }
+}
+
+#[test]
+fn a_stream_of_another_protocol_ends_with_the_ban() {
+    use tokio::io::AsyncReadExt;
+    let runtime = runtime().unwrap();
+    let (socket, address) = socket();
+    let (second, _) = node(2, 1_000, Some(socket), vec![None; 3], PhaseTimes::default(), runtime.handle());
+    let mut taken = second.tls().routes().register(Alpn::SYNC, 2);
+    let (first, _) = node(1, 1_000, None, vec![None; 3], PhaseTimes::default(), runtime.handle());
+    let _near = runtime.block_on(first.tls().connect(address, 1, Alpn::SYNC)).unwrap();
+    let mut far = runtime.block_on(taken.recv()).unwrap();
+    let reading = runtime.spawn(async move { far.read_u8().await.map_err(|error| error.kind()) });
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!reading.is_finished(), "nothing was said");
+    second.banning().ban(0);
+    let ended = runtime.block_on(async { tokio::time::timeout(PATIENCE, reading).await });
+    assert_eq!(ended.unwrap().unwrap(), Err(io::ErrorKind::ConnectionAborted));
+    let again = runtime.block_on(first.tls().connect(address, 1, Alpn::SYNC));
+    assert_eq!(again.unwrap_err().refusal(), Some(Refusal::Banned));
+    let own = runtime.block_on(second.tls().connect(address, 0, Alpn::SYNC));
+    assert_eq!(own.unwrap_err().refusal(), Some(Refusal::Banned), "nor is it dialled");
 }

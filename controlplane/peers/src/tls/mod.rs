@@ -13,12 +13,14 @@
 //! an end that has it not. There is no resumption and no early data: a handshake costs less than a millisecond, and
 //! tickets would be secrets that live long.
 
+mod bans;
 pub mod certificate;
 mod listener;
 mod routes;
 mod stream;
 mod verifier;
 
+pub use bans::Bans;
 pub use listener::Listener;
 pub(crate) use listener::dials;
 pub use routes::Routes;
@@ -43,7 +45,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
@@ -132,6 +134,9 @@ pub struct TlsEndpoint {
     verifier: Arc<MemberVerifier>,
     counters: Arc<HandshakeCounters>,
     routes: Arc<Routes>,
+    bans: Bans,
+    /// Messages on sessions' connections that made no sense, by slot.
+    bad_messages: Box<[AtomicU64]>,
     log: Log,
     gate: Mutex<LogGate>,
     began: Instant,
@@ -168,6 +173,7 @@ impl TlsEndpoint {
     pub fn new(config: TlsConfig) -> Result<TlsEndpoint, PeersError> {
         let own_slot = config.members.slot_of_key(&config.identity.node_key())?;
         let own = config.members.peers()[own_slot];
+        let members = config.members.peers().len();
         let provider = Arc::new(provider());
         let verifier = Arc::new(MemberVerifier::new(Arc::clone(&config.members), &provider));
         let clock: Arc<dyn TimeProvider> = Arc::new(config.clock.clone());
@@ -198,6 +204,8 @@ impl TlsEndpoint {
             verifier,
             counters: Arc::default(),
             routes: Arc::default(),
+            bans: Bans::new(members),
+            bad_messages: (0..members).map(|_| AtomicU64::new(0)).collect(),
             log: config.log,
             gate: Mutex::default(),
             began: Instant::now(),
@@ -226,6 +234,33 @@ impl TlsEndpoint {
     #[must_use]
     pub fn routes(&self) -> &Arc<Routes> {
         &self.routes
+    }
+
+    /// Who is banned.
+    #[must_use]
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
+    /// How many messages of the peer in `slot` made no sense, on the connections of its sessions.
+    #[must_use]
+    pub fn bad_messages(&self, slot: usize) -> u64 {
+        self.bad_messages.get(slot).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_bad_message(&self, slot: usize) {
+        self.counters.refuse(Refusal::BadMessage);
+        if let Some(count) = self.bad_messages.get(slot) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A peer says on its session's connection that it has banned this node.
+    pub(crate) fn note_banned_by(&self, index: u16) {
+        self.counters.refused_by_peer(Refusal::Banned);
+        self.log(&format!(
+            "peer {index:#06x} has banned this node for a while for what it sent; its log says for what"
+        ));
     }
 
     /// Where this node's data plane is reached, as handshakes from now on say.
@@ -262,6 +297,9 @@ impl TlsEndpoint {
         alpn: Alpn,
     ) -> Result<PeerStream, HandshakeError> {
         let dial = async {
+            if self.bans.is_banned(slot) {
+                return Err(HandshakeError::Refused(Refusal::Banned));
+            }
             let tcp = TcpStream::connect(to).await?;
             tcp.set_nodelay(true)?;
             let mut config = self.client.clone();
@@ -332,6 +370,7 @@ impl TlsEndpoint {
         let admitted = match alpn {
             None => Err(Refusal::WrongAlpn),
             Some(_) if slot == self.own_slot => Err(Refusal::WrongPeer),
+            Some(_) if self.bans.is_banned(slot) => Err(Refusal::Banned),
             Some(alpn) => admit(alpn, slot),
         };
         let peer = self.members.peers()[slot];
@@ -339,7 +378,7 @@ impl TlsEndpoint {
         let theirs = stream::greet(&mut stream, &own, peer.index, admitted).await?;
         let identity = PeerIdentity { slot, index: peer.index, role: peer.role };
         let alpn = alpn.ok_or(refused(Refusal::WrongAlpn))?;
-        Ok(PeerStream::new(stream, identity, alpn, remote, own, theirs))
+        Ok(PeerStream::new(stream, identity, alpn, remote, (own, theirs), self.bans.gate(slot)))
     }
 
     fn note(&self, outcome: &Result<PeerStream, HandshakeError>, who: impl FnOnce() -> String) {

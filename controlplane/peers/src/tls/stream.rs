@@ -1,6 +1,7 @@
 //! A stream to a member, and the first messages on it.
 
 use super::Alpn;
+use super::bans::Gate;
 use super::verifier::refusal_of;
 use crate::hello::{HELLO_BYTES, Hello};
 use crate::membership::Role;
@@ -41,6 +42,7 @@ pub struct PeerStream {
     remote: SocketAddr,
     own: Hello,
     theirs: Hello,
+    gate: Gate,
 }
 
 impl PeerStream {
@@ -49,10 +51,15 @@ impl PeerStream {
         peer: PeerIdentity,
         alpn: Alpn,
         remote: SocketAddr,
-        own: Hello,
-        theirs: Hello,
+        (own, theirs): (Hello, Hello),
+        gate: Gate,
     ) -> PeerStream {
-        PeerStream { stream, peer, alpn, remote, own, theirs }
+        PeerStream { stream, peer, alpn, remote, own, theirs, gate }
+    }
+
+    /// Lets last words through to a peer that is banned.
+    pub(crate) fn pass_gate(&mut self) {
+        self.gate.pass();
     }
 
     /// Who is at the other end.
@@ -118,13 +125,17 @@ impl PeerStream {
 
 impl AsyncRead for PeerStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
+        let this = self.get_mut();
+        this.gate.check(cx)?;
+        Pin::new(&mut this.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for PeerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        this.gate.check(cx)?;
+        Pin::new(&mut this.stream).poll_write(cx, buf)
     }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)

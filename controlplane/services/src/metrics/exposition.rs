@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use super::{Direction, DurationSummary, MetricsSnapshot, StageLatency};
+use super::{Direction, DurationSummary, MetricsSnapshot, PeerFigures, StageLatency};
 
 /// The content type that names the format's version.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -182,7 +182,43 @@ fn network(page: &mut Page<'_>) {
         samples.integer(&[("direction", Direction::Received.label())], node.bytes_received);
         samples.integer(&[("direction", Direction::Sent.label())], node.bytes_sent);
     });
+    page.metric(
+        "roko_peer_offences_total",
+        "counter",
+        "What a peer was refused for, by peer and reason.",
+        |node, samples| {
+            for row in &node.peers {
+                let peer = row.peer.to_string();
+                for (reason, count) in &row.offences {
+                    samples.integer(&[("peer", &peer), ("reason", reason)], *count);
+                }
+            }
+        },
+    );
+    per_peer(page, "roko_peer_score_ratio", "gauge", "A peer's score; at 1 it is banned.", |row| {
+        row.score_ratio
+    });
+    per_peer(page, "roko_peer_banned", "gauge", "1 while a peer is banned.", |row| {
+        f64::from(u8::from(row.banned))
+    });
+    per_peer(page, "roko_peer_bans_total", "counter", "Bans of a peer.", |row| row.bans as f64);
+    per_peer(
+        page,
+        "roko_peer_bans_withheld_total",
+        "counter",
+        "Bans of a peer that were withheld: bans are off, or the rest would be no quorum.",
+        |row| row.bans_withheld as f64,
+    );
     page.summary("roko_latency_seconds", "Round-trip time to peers.", |node| node.latency);
+}
+
+/// A number of each peer that was refused for anything.
+fn per_peer(page: &mut Page<'_>, name: &str, kind: &str, help: &str, value: impl Fn(&PeerFigures) -> f64) {
+    page.metric(name, kind, help, |node, samples| {
+        for row in &node.peers {
+            samples.float(&[("peer", &row.peer.to_string())], value(row));
+        }
+    });
 }
 
 fn clock(page: &mut Page<'_>) {

@@ -14,10 +14,12 @@ mod keys;
 mod recent;
 mod signatures;
 
+use crate::by_peer::{PeerCounters, PeerMetrics};
 use crate::clock::{ClockPage, Received};
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{FinalTx, MessageFrame, OwnBatch, Span, StampedFrame, VerifiedTx};
 use crate::metrics::{Counters, StageMetrics};
+use crate::peer::PeerIndex;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{FrameBuf, FramePool};
 use arrayvec::ArrayVec;
@@ -32,7 +34,7 @@ use roko_wire::message::{Message, MessageKind, SUBMIT_HEADER_BYTES, SUBMIT_TX_BY
 use roko_wire::rules::TxRules;
 use roko_wire::stamp::{BATCH_HEADER_BYTES, BATCH_TX_BYTES, Stamp, StampSource, StampedBatch};
 use roko_wire::tx::{self, Ed25519Check};
-use roko_wire::{ChainId, TxId, ValidatorIndex};
+use roko_wire::{ChainId, NanoMoment, TxId, ValidatorIndex};
 use std::sync::Arc;
 
 crate::counters!(
@@ -66,12 +68,53 @@ crate::counters!(
         BadSignature = "bad_signature",
         /// Batches whose root signature does not verify; their transactions are not looked at.
         BadRoot = "bad_root",
+        /// Batches with a stamp, or an error bound, over an hour off this node's clock.
+        AbsurdStamp = "absurd_stamp",
         /// Transactions dropped because no frame was free for their batch.
         DroppedNoFrame = "dropped_no_frame",
         /// Own batches that spread had no room for; they are in this node's pool only.
         DroppedSpread = "dropped_spread",
     }
 );
+
+crate::counters!(
+    /// What a peer's authentic messages are refused for.
+    VerifyRefusal {
+        /// See [`VerifyCounter::MalformedMessage`].
+        BadMessage = "bad_message",
+        /// See [`VerifyCounter::BadRoot`].
+        BadRoot = "bad_root",
+        /// See [`VerifyCounter::AbsurdStamp`].
+        AbsurdStamp = "absurd_stamp",
+        /// A transaction that its validator should not have stamped.
+        BadTransaction = "bad_transaction",
+        /// A transaction that should not have been submitted.
+        BadSubmission = "bad_submission",
+    }
+);
+
+impl VerifyRefusal {
+    /// What the sender of a message of `kind` is blamed for; nothing where its own view of the time, or a copy on
+    /// another way, explains it.
+    const fn of(kind: MessageKind, counter: VerifyCounter) -> Option<VerifyRefusal> {
+        Some(match counter {
+            VerifyCounter::MalformedMessage => VerifyRefusal::BadMessage,
+            VerifyCounter::BadRoot => VerifyRefusal::BadRoot,
+            VerifyCounter::AbsurdStamp => VerifyRefusal::AbsurdStamp,
+            VerifyCounter::Malformed
+            | VerifyCounter::WrongChain
+            | VerifyCounter::NoChainId
+            | VerifyCounter::BadWindow
+            | VerifyCounter::FeeAbsurd
+            | VerifyCounter::BadGas
+            | VerifyCounter::BadSignature => match kind {
+                MessageKind::Batch => VerifyRefusal::BadTransaction,
+                _ => VerifyRefusal::BadSubmission,
+            },
+            _ => return None,
+        })
+    }
+}
 
 /// Settings of [`Verify`].
 pub struct VerifyConfig {
@@ -116,6 +159,16 @@ const ORDER_SLOTS: usize = TXS_PER_MESSAGE_MAX + 1;
 /// Reports of final transactions taken in one poll.
 const FINALS_PER_POLL: usize = 64;
 
+/// How far a stamp may be off this node's clock, nanoseconds: an hour is beyond every delay and every clock whose bound
+/// lets a node take part. Such a transaction would sit in the pool until the watermark passes its stamp.
+const STAMP_OFF_NS_MAX: u64 = 3_600 * 1_000_000_000;
+
+/// Whether a stamp's time or bound is beyond what a slow network or a poor clock explains.
+fn is_absurd(stamp: &Stamp, now: NanoMoment) -> bool {
+    let off_ns = now.nanos_since(stamp.time).max(stamp.time.nanos_since(now));
+    off_ns.max(stamp.bound_ns) > STAMP_OFF_NS_MAX
+}
+
 /// What is left of a message when it is read.
 type Admission = (Origin, ArrayVec<Admitted, TXS_PER_MESSAGE_MAX>);
 
@@ -130,13 +183,14 @@ pub struct Verify<P: FramePool> {
     jobs: Vec<Job<P::Buf>>,
     tree: Tree,
     latency: LatencyRecorder,
+    refused: PeerCounters<VerifyRefusal>,
     counters: Counters<VerifyCounter>,
 }
 
 impl<P: FramePool> Verify<P> {
-    /// The stage.
+    /// The stage, for at most `peers_max` peers.
     #[must_use]
-    pub fn new(config: VerifyConfig, clock: ClockPage, links: VerifyLinks<P>) -> Verify<P> {
+    pub fn new(config: VerifyConfig, peers_max: usize, clock: ClockPage, links: VerifyLinks<P>) -> Verify<P> {
         let chain = config.rules.chain_id;
         let messages = config.messages_per_poll.max(1);
         let latency = LatencyRecorder::new(Since::Wire, clock.clone());
@@ -149,13 +203,28 @@ impl<P: FramePool> Verify<P> {
             messages_per_poll: messages,
             jobs: Vec::with_capacity(messages),
             tree: Tree::with_capacity(TXS_PER_MESSAGE_MAX),
+            refused: PeerCounters::new(peers_max),
             counters: Counters::timed("verify", &[&latency]),
             latency,
         }
     }
 
+    /// What each peer's messages were refused for.
+    #[must_use]
+    pub fn refused_by_peer(&self) -> Arc<PeerMetrics> {
+        self.refused.shared()
+    }
+
+    fn refuse(&mut self, (peer, kind): (PeerIndex, MessageKind), counter: VerifyCounter) {
+        self.counters.count(counter);
+        if let Some(refusal) = VerifyRefusal::of(kind, counter) {
+            self.refused.count(peer, refusal);
+        }
+    }
+
     /// Reads a message and queues its signature checks.
     fn admit(&mut self, frame: MessageFrame<P::Buf>) {
+        let sender = (frame.peer, frame.kind);
         let admitted = match frame.kind {
             MessageKind::Submit => self.admit_submit(&frame),
             MessageKind::Batch => self.admit_batch(&frame),
@@ -164,7 +233,7 @@ impl<P: FramePool> Verify<P> {
         match admitted {
             Ok((_, txs)) if txs.is_empty() => {}
             Ok((origin, txs)) => self.jobs.push(Job { frame, origin, txs }),
-            Err(refusal) => self.counters.count(refusal),
+            Err(refusal) => self.refuse(sender, refusal),
         }
     }
 
@@ -178,7 +247,7 @@ impl<P: FramePool> Verify<P> {
             at += SUBMIT_TX_BYTES;
             match self.checker.admit(index, at, wire, tx::tx_id(wire), &stamp) {
                 Ok(admitted) => txs.push(admitted),
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => self.refuse((frame.peer, frame.kind), refusal),
             }
             at += wire.len();
         }
@@ -190,7 +259,11 @@ impl<P: FramePool> Verify<P> {
         let Ok(Message::Batch(batch)) = Message::read(frame.message()) else {
             return Err(VerifyCounter::MalformedMessage);
         };
-        let key = self.validators.get(batch.ingress.as_usize()).ok_or(VerifyCounter::BadRoot)?;
+        let key = *self.validators.get(batch.ingress.as_usize()).ok_or(VerifyCounter::BadRoot)?;
+        let now = frame.received.moment;
+        if batch.txs.iter().any(|tx| is_absurd(&tx.stamp, now)) {
+            return Err(VerifyCounter::AbsurdStamp);
+        }
         let ids: ArrayVec<TxId, TXS_PER_MESSAGE_MAX> =
             batch.txs.iter().map(|tx| tx::tx_id(tx.wire)).collect();
         let mut txs = ArrayVec::new();
@@ -199,7 +272,7 @@ impl<P: FramePool> Verify<P> {
             at += BATCH_TX_BYTES;
             match self.checker.admit(index, at, tx.wire, *id, &tx.stamp) {
                 Ok(admitted) => txs.push(admitted),
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => self.refuse((frame.peer, frame.kind), refusal),
             }
             at += tx.wire.len();
         }
@@ -209,7 +282,7 @@ impl<P: FramePool> Verify<P> {
         if !txs.is_empty() {
             let message = root.signing_bytes(self.chain);
             let signed =
-                Ed25519Check { key: &(*key).into(), signature: &root.signature, message: [&message, &[]] };
+                Ed25519Check { key: &key.into(), signature: &root.signature, message: [&message, &[]] };
             check = self.checker.signatures.add(&signed);
         }
         Ok((Origin::Validator { root, check, leaves }, txs))
@@ -225,11 +298,11 @@ impl<P: FramePool> Verify<P> {
                 Origin::Client => self.settle_submit(&frame, &txs, tsc),
                 Origin::Validator { root, check, leaves } => {
                     if !self.checker.signatures.holds(check) {
-                        self.counters.count(VerifyCounter::BadRoot);
+                        self.refuse((frame.peer, frame.kind), VerifyCounter::BadRoot);
                         continue;
                     }
                     self.tree.rebuild(leaves.into_iter());
-                    let txs = self.good(&txs);
+                    let txs = self.good(&frame, &txs);
                     if !txs.is_empty() {
                         let received = frame.received.moment;
                         self.send_to_order(StampedFrame { buf: frame.buf, received, own: false, root, txs });
@@ -245,18 +318,22 @@ impl<P: FramePool> Verify<P> {
         for tx in txs {
             match self.checker.settle(tx) {
                 Ok(checked) => self.collect(checked, tx.stamp, tx.wire.of(frame.buf.data()), tsc),
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => self.refuse((frame.peer, frame.kind), refusal),
             }
         }
     }
 
     /// The transactions of a validator's batch whose signatures hold, with their paths in the tree.
-    fn good(&mut self, txs: &[Admitted]) -> ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX> {
+    fn good(
+        &mut self,
+        frame: &MessageFrame<P::Buf>,
+        txs: &[Admitted],
+    ) -> ArrayVec<VerifiedTx, TXS_PER_MESSAGE_MAX> {
         let mut good = ArrayVec::new();
         for tx in txs {
             match self.checker.settle(tx) {
                 Ok(checked) => good.push(verified(&checked, tx.wire, tx.stamp, tx.index, &self.tree)),
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => self.refuse((frame.peer, frame.kind), refusal),
             }
         }
         good
@@ -385,6 +462,7 @@ impl<P: FramePool> Stage for Verify<P> {
     fn housekeeping(&mut self, _cx: &mut PollContext) {
         self.ingress.refresh();
         self.latency.publish();
+        self.refused.publish();
         self.counters.publish();
     }
 

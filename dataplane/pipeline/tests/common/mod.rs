@@ -10,6 +10,7 @@ use roko_pipeline::client::ClientPort;
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::keys::{InstalledKeys, KeyCommand};
+use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
@@ -158,6 +159,7 @@ pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
             block_buffers: 2,
             block_room: BlockRoom { txs: 2_048, body_bytes: 1 << 20 },
         },
+        rates: PeerRates::for_rings(Depths::default().to_control, Depths::default().to_verify),
         peers_max: 8,
         links: (0..validators)
             .filter(|peer| *peer != this)
@@ -192,10 +194,20 @@ impl Lone {
     }
 
     fn of(source: Box<dyn KeySource>) -> Lone {
+        Lone::with_config(config(0, 2), source)
+    }
+
+    /// The same, whose peers have these rates.
+    pub fn with_rates(rates: PeerRates) -> Lone {
+        let source = Box::new(NamedSessions { this: 0, validators: 2 });
+        Lone::with_config(DataPlaneConfig { rates, ..config(0, 2) }, source)
+    }
+
+    fn with_config(config: DataPlaneConfig, source: Box<dyn KeySource>) -> Lone {
         let (writer, clock) = clock();
         let pool = InProcessPool::new(8_192);
         let (near, far) = pair(1024, (InProcessPool::new(8_192), pool.clone()));
-        let plane = assemble(near, config(0, 2), source, clock.clone()).expect("the settings fit");
+        let plane = assemble(near, config, source, clock.clone()).expect("the settings fit");
         let (rx, tx, pool) = far.split();
         Lone { stages: plane.stages, control: plane.control, rx, tx, pool, clock, _clock: writer }
     }

@@ -5,20 +5,35 @@ use crate::cli::{CliError, CliResult};
 use crate::devnet::Watched;
 use crate::devnet::live::Live;
 use crate::devnet::load::{LoadCounts, Loader};
-use crate::devnet::report::{Run, report};
+use crate::devnet::report::{Report, Run, report};
 use crate::observe::status::NodeStatus;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Runs the load and shows what happens until it is over.
+/// Runs the load and shows what happens until it is over, and then the report if it is wanted.
 pub(super) fn watch(
     args: &DevnetArgs,
     network: &impl Watched,
     loader: Loader,
     stop: &Arc<AtomicBool>,
 ) -> CliResult {
+    let report = measure(args, network, loader, stop)?;
+    if args.report.is_some() {
+        let text = serde_json::to_string(&report).map_err(|error| CliError::with("the report", error))?;
+        println!("{text}");
+    }
+    network.failure().map_or(Ok(()), |failure| Err(CliError(failure)))
+}
+
+/// Runs the load and shows what happens until it is over.
+pub(super) fn measure(
+    args: &DevnetArgs,
+    network: &impl Watched,
+    loader: Loader,
+    stop: &Arc<AtomicBool>,
+) -> Result<Report, CliError> {
     let first_final = wait_for_first(network, stop);
     if let Some(after) = first_final {
         eprintln!("first final block after {:.0} ms", after.as_secs_f64() * 1e3);
@@ -37,12 +52,7 @@ pub(super) fn watch(
     let loaded = began.elapsed();
     let _ = load.join();
     drain(network, &counts, stop);
-    if args.report.is_some() {
-        let report = report(network, &Run { counts: &counts, load: loaded, first_final });
-        let text = serde_json::to_string(&report).map_err(|error| CliError::with("the report", error))?;
-        println!("{text}");
-    }
-    network.failure().map_or(Ok(()), |failure| Err(CliError(failure)))
+    Ok(report(network, &Run { counts: &counts, load: loaded, first_final }))
 }
 
 fn durable_height(network: &impl Watched) -> u64 {

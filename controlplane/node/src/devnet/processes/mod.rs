@@ -119,7 +119,7 @@ impl ProcessDevnet {
         let record = record.map(|path| Capture::create(&path, &members)).transpose()?;
         let key_log = record.as_ref().map(Capture::key_log);
         let at = SocketAddr::new(entry.endpoint.ip, entry.endpoint.port);
-        let load_plan = LoadPlan::new(&chain, accounts, clock);
+        let load_plan = LoadPlan::new(&chain, accounts, chain.genesis.validators.len(), clock);
         let (loader, ends, keep) = wires.loader(at, load_plan, record).map_err(DevnetError::Network)?;
         // Its threads stay in the namespace in which they are started.
         let handshakes = wires.hub().within(roko_peers::link::runtime).map_err(|error| say(&error))??;

@@ -3,6 +3,7 @@
 
 use crate::api::NodeHandle;
 use crate::clock::source_name;
+use crate::conduct::PeerConduct;
 use crate::observe::peers::PeerStatus;
 use crate::observe::views::ViewStatus;
 use crate::topology::RINGS;
@@ -135,6 +136,8 @@ pub struct Detail {
     pub rings: Vec<RingStatus>,
     /// The other validators, by index.
     pub peers: Vec<PeerStatus>,
+    /// The members that were refused for anything: their scores, bans and offences.
+    pub conduct: Vec<PeerConduct>,
     /// The last views, the newest first.
     pub views: Vec<ViewStatus>,
 }
@@ -157,6 +160,7 @@ impl<S: Storage> NodeHandle<S> {
             },
             rings: self.rings(),
             peers: observer.peers.read(self.chain.set.len(), self.own_index, now),
+            conduct: observer.conduct.read(),
             views: observer.recent_views(now),
         }
     }
