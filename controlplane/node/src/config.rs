@@ -15,11 +15,11 @@ mod value;
 pub use example::example;
 pub use reader::ConfigProblem;
 pub use table::{
-    Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection, Neighbor,
-    NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, StorageSection,
-    TuningSection,
+    CatchupSection, Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection,
+    Neighbor, NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection,
+    StorageSection, TuningSection,
 };
-pub use value::{NodeKind, PciOrVirtual, PortKind};
+pub use value::{NodeKind, PciOrVirtual, PortKind, StartFrom};
 
 use crate::handshake::HandshakeOptions;
 use core::net::{IpAddr, SocketAddr};
@@ -50,6 +50,8 @@ pub struct NodeConfig {
     pub peers: Vec<PeerAddress>,
     /// `[tuning]`
     pub tuning: TuningSection,
+    /// `[catchup]`
+    pub catchup: CatchupSection,
     /// `[mempool]`
     pub mempool: MempoolSection,
     /// `[storage]`
@@ -104,6 +106,7 @@ impl NodeConfig {
         let handshake = document.section("handshake", HandshakeSection::read);
         let peers = document.list("peer", PeerAddress::read);
         let tuning = document.section("tuning", TuningSection::read);
+        let catchup = document.section("catchup", CatchupSection::read);
         let mempool = document.section("mempool", MempoolSection::read);
         let storage = document.section("storage", StorageSection::read);
         let clock = document.section("clock", ClockSection::read);
@@ -120,6 +123,7 @@ impl NodeConfig {
             handshake: handshake?,
             peers,
             tuning: tuning?,
+            catchup: catchup?,
             mempool: mempool?,
             storage: storage?,
             clock: clock?,

@@ -57,9 +57,11 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
     let CatchupParts { tls, addresses, chain, reader, ends, observer, settings } = parts;
     let mut streams = tls.routes().register(Alpn::SYNC, WAITING_MAX);
     let answered: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
+    let answers_for = Arc::clone(&observer);
     let answer = runtime.spawn(async move {
         while let Some(stream) = streams.recv().await {
             let (slot, answered, reader) = (stream.peer().slot, Arc::clone(&answered), reader.clone());
+            let observer = Arc::clone(&answers_for);
             {
                 let mut answered = answered.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = answered.entry(slot).or_default();
@@ -70,19 +72,24 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
             }
             tokio::spawn(async move {
                 // Whoever breaks the protocol or goes away loses the stream and may come again.
-                let _ = serve(stream, reader).await;
+                let _ = serve(stream, reader, observer).await;
                 let mut answered = answered.lock().unwrap_or_else(PoisonError::into_inner);
                 answered.entry(slot).and_modify(|count| *count -= 1);
             });
         }
     });
-    let dial = Arc::new(TlsPeers { tls, addresses });
+    let dial = validators(tls, addresses);
     let driver = Driver::new(chain, dial, settings, ends.control, ends.waker, observer);
     let ask = runtime.spawn(driver.run());
     Catchup { tasks: vec![answer.abort_handle(), ask.abort_handle()] }
 }
 
-/// The validators that listen somewhere.
+/// How the validators are reached that listen somewhere.
+#[must_use]
+pub fn validators(tls: Arc<TlsEndpoint>, addresses: Vec<Option<SocketAddr>>) -> Arc<dyn Dial> {
+    Arc::new(TlsPeers { tls, addresses })
+}
+
 struct TlsPeers {
     tls: Arc<TlsEndpoint>,
     addresses: Vec<Option<SocketAddr>>,
