@@ -11,7 +11,7 @@ pub mod blocks;
 pub mod catchup;
 mod certificates;
 mod finalize;
-mod first_hand;
+pub(crate) mod first_hand;
 mod messages;
 pub mod plane;
 mod propose;

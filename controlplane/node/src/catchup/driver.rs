@@ -1,6 +1,6 @@
 //! The asking end: peers, what is asked of them, and what becomes of their answers.
 
-use super::check::{CheckError, Received, execute_all, proven};
+use super::check::{CheckError, Signed, execute_all, proven};
 use super::plan::Plan;
 use super::stream::Stream;
 use super::talk::{Answer, Ask, PATIENCE, converse};
@@ -9,7 +9,7 @@ use crate::observe::Observer;
 use crate::replica::blocks::Outcome;
 use crate::replica::catchup::CaughtUp;
 use crate::wake::Waker;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -96,8 +96,8 @@ struct Peer {
 
 /// A piece that was checked and handed over.
 enum Checked {
-    /// The control thread has made it final; what is left had no proof yet.
-    Taken { base: Arc<Outcome>, rest: Vec<Received> },
+    /// It is with the control thread, which will say whether it made it final; what is left had no proof yet.
+    Given { base: Arc<Outcome>, rest: Vec<Signed>, taken: Option<Receiver<bool>> },
     /// It does not hold.
     Refused(CheckError),
     /// The control thread went on by itself, or has stopped.
@@ -107,10 +107,12 @@ enum Checked {
 /// A fetch under way.
 struct Fetch {
     number: u64,
-    plan: Plan<Received>,
+    plan: Plan<Signed>,
     /// What the next blocks are checked against; not here while a piece is being checked.
     base: Option<Arc<Outcome>>,
-    unproven: Vec<Received>,
+    unproven: Vec<Signed>,
+    /// What the control thread says of the piece before.
+    taken: Option<Receiver<bool>>,
     /// Who sent the last of what is being checked.
     blamed: usize,
     /// Whether it was said that nobody has the next block.
@@ -189,7 +191,8 @@ impl Driver {
         for (number, peer) in &mut self.peers {
             if peer.asks.is_none() && peer.left_alone_until <= now {
                 peer.left_alone_until = now + PATIENCE;
-                tokio::spawn(converse(*number, self.dial.dial(*number), self.answers.0.clone()));
+                let (chain, answers) = (Arc::clone(&self.chain), self.answers.0.clone());
+                tokio::spawn(converse(chain, *number, self.dial.dial(*number), answers));
             }
         }
         if now >= self.polled + self.settings.poll {
@@ -232,6 +235,7 @@ impl Driver {
                 plan,
                 base: Some(base),
                 unproven: Vec::new(),
+                taken: None,
                 blamed: 0,
                 told_missing: false,
             });
@@ -310,24 +314,24 @@ impl Driver {
             return;
         };
         fetch.blamed = peer;
-        let mut all = std::mem::take(&mut fetch.unproven);
+        let (mut all, before) = (std::mem::take(&mut fetch.unproven), fetch.taken.take());
         all.extend(blocks);
         let (chain, control, waker) =
             (Arc::clone(&self.chain), self.control.clone(), Arc::clone(&self.waker));
         let done = self.checked.0.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = done.blocking_send(check(&chain, base, all, &control, &waker));
+            let _ = done.blocking_send(check(&chain, base, all, before, &control, &waker));
         });
     }
 
     fn on_checked(&mut self, checked: Checked) {
         let Some(fetch) = &mut self.fetch else { return };
         match checked {
-            Checked::Taken { base, rest } if is_bounded(&rest) => {
+            Checked::Given { base, rest, taken } if is_bounded(&rest) => {
                 self.observer.catching_up(base.height.0, fetch.plan.target());
-                (fetch.base, fetch.unproven) = (Some(base), rest);
+                (fetch.base, fetch.unproven, fetch.taken) = (Some(base), rest, taken);
             }
-            Checked::Taken { .. } => {
+            Checked::Given { .. } => {
                 let blamed = fetch.blamed;
                 self.end_fetch();
                 self.leave(blamed, "it sent too many blocks without a proof that one is final", PENALTY);
@@ -357,22 +361,23 @@ impl Peer {
     }
 }
 
-fn is_bounded(unproven: &[Received]) -> bool {
-    let bytes: usize = unproven.iter().map(|block| block.body.len()).sum();
+fn is_bounded(unproven: &[Signed]) -> bool {
+    let bytes: usize = unproven.iter().map(Signed::body_bytes).sum();
     unproven.len() <= UNPROVEN_MAX && bytes <= UNPROVEN_BYTES_MAX
 }
 
-/// Checks blocks on top of `base` and hands over what is proven final.
+/// Checks blocks on top of `base` and hands over what is proven final, once the piece before was taken.
 fn check(
     chain: &Chain,
     base: Arc<Outcome>,
-    mut blocks: Vec<Received>,
+    mut blocks: Vec<Signed>,
+    before: Option<Receiver<bool>>,
     control: &Sender<ToControl>,
     waker: &Waker,
 ) -> Checked {
     let (count, proof) = match proven(chain, &base, &blocks) {
         Ok(Some(proven)) => proven,
-        Ok(None) => return Checked::Taken { base, rest: blocks },
+        Ok(None) => return Checked::Given { base, rest: blocks, taken: before },
         Err(error) => return Checked::Refused(error),
     };
     let rest = blocks.split_off(count);
@@ -383,13 +388,14 @@ fn check(
     let Some(base) = caught_up.blocks.last().map(|block| Arc::clone(&block.outcome)) else {
         return Checked::Stale;
     };
+    // The control thread makes a piece final, and the disk takes it, while the next one is executed.
+    if before.is_some_and(|before| before.recv_timeout(CONTROL_PATIENCE) != Ok(true)) {
+        return Checked::Stale;
+    }
     let (reply, taken) = bounded(1);
     if control.send_timeout(ToControl::Blocks(caught_up, reply), CONTROL_PATIENCE).is_err() {
         return Checked::Stale;
     }
     waker.wake();
-    match taken.recv_timeout(CONTROL_PATIENCE) {
-        Ok(true) => Checked::Taken { base, rest },
-        _ => Checked::Stale,
-    }
+    Checked::Given { base, rest, taken: Some(taken) }
 }

@@ -1,16 +1,18 @@
 //! One peer's stream, from dialling it to its end: questions go in one at a time, answers come out.
 
-use super::check::Received;
+use super::check::{Received, Signed, check_signatures};
 use super::driver::Dialing;
 use super::plan::Range;
 use super::server::{ANSWER_BYTES_MAX, PIECE_BYTES};
 use super::snapshot::anchor::ReceivedAnchor;
 use super::snapshot::space::Question;
 use super::stream::{Stream, read, send};
+use crate::chain::Chain;
 use roko_wire::snapshot::StateRange;
 use roko_wire::sync::{SYNC_BYTES_MAX, SyncMessage};
 use roko_wire::{Hash32, Height};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -34,7 +36,7 @@ pub(super) enum Answer {
     Connected(mpsc::Sender<Ask>),
     /// The first block that is there, and the last.
     Tip(Height, Height),
-    Blocks(Vec<Received>),
+    Blocks(Vec<Signed>),
     /// `None` when it has none.
     Snapshot(Option<Box<ReceivedAnchor>>),
     /// `None` when it does not keep that height.
@@ -43,7 +45,12 @@ pub(super) enum Answer {
 }
 
 /// Talks to one peer until nobody asks any more or the stream breaks.
-pub(super) async fn converse(number: usize, dialing: Dialing, answers: mpsc::Sender<(usize, Answer)>) {
+pub(super) async fn converse(
+    chain: Arc<Chain>,
+    number: usize,
+    dialing: Dialing,
+    answers: mpsc::Sender<(usize, Answer)>,
+) {
     let (asks, mut questions) = mpsc::channel(1);
     let talk = async {
         let mut stream = dialing.await?;
@@ -52,7 +59,7 @@ pub(super) async fn converse(number: usize, dialing: Dialing, answers: mpsc::Sen
             return Ok(());
         }
         while let Some(question) = questions.recv().await {
-            let answer = answer_of(&mut stream, question, &mut bytes).await?;
+            let answer = answer_of(&chain, &mut stream, question, &mut bytes).await?;
             if answers.send((number, answer)).await.is_err() {
                 break;
             }
@@ -68,7 +75,12 @@ fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-async fn answer_of(stream: &mut Box<dyn Stream>, question: Ask, bytes: &mut Vec<u8>) -> io::Result<Answer> {
+async fn answer_of(
+    chain: &Arc<Chain>,
+    stream: &mut Box<dyn Stream>,
+    question: Ask,
+    bytes: &mut Vec<u8>,
+) -> io::Result<Answer> {
     let message = match question {
         Ask::Tip => SyncMessage::GetTip,
         Ask::Blocks(range) => SyncMessage::GetBlocks { from: Height(range.from), count: range.count as u16 },
@@ -94,7 +106,11 @@ async fn answer_of(stream: &mut Box<dyn Stream>, question: Ask, bytes: &mut Vec<
                 let (header, seals, body) = (block.header, block.seals, block.body.to_vec());
                 blocks.push(Received { header, seals, body });
             }
-            (Ask::Blocks(_), SyncMessage::End) => return Ok(Answer::Blocks(blocks)),
+            (Ask::Blocks(_), SyncMessage::End) => {
+                let chain = Arc::clone(chain);
+                let checked = tokio::task::spawn_blocking(move || check_signatures(&chain, blocks));
+                return checked.await.map(Answer::Blocks).map_err(io::Error::other);
+            }
             (Ask::Snapshot, SyncMessage::Snapshot(anchor)) => {
                 return Ok(Answer::Snapshot(Some(Box::new(ReceivedAnchor::of(anchor)))));
             }

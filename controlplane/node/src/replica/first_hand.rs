@@ -17,35 +17,68 @@ use std::collections::{HashMap, HashSet};
 /// See the module.
 pub(super) struct FirstHand<'a> {
     seen: &'a Seen,
+    found: Signatures,
+}
+
+/// Signatures that were checked here and hold.
+#[derive(Debug, Default)]
+pub(crate) struct Signatures {
     senders: HashMap<TxId, Address>,
     roots: HashSet<SignedRoot>,
 }
 
-impl Verified for FirstHand<'_> {
+impl Verified for Signatures {
     fn sender(&self, id: &TxId) -> Option<Address> {
-        self.seen.get(id).map(|seen| seen.sender).or_else(|| self.senders.get(id).copied())
+        self.senders.get(id).copied()
     }
 
     fn stamp_root(&self, root: &SignedRoot) -> bool {
-        self.seen.has_root(root) || self.roots.contains(root)
+        self.roots.contains(root)
+    }
+}
+
+impl Verified for FirstHand<'_> {
+    fn sender(&self, id: &TxId) -> Option<Address> {
+        self.seen.get(id).map(|seen| seen.sender).or_else(|| self.found.sender(id))
+    }
+
+    fn stamp_root(&self, root: &SignedRoot) -> bool {
+        self.seen.has_root(root) || self.found.stamp_root(root)
+    }
+}
+
+impl Signatures {
+    /// Checks all signatures of these bodies.
+    pub(crate) fn of(chain: &Chain, bodies: &[BodyView<'_>]) -> Signatures {
+        let mut found = Signatures::default();
+        let batches = |body: &BodyView<'_>| -> Vec<SignedRoot> {
+            (0..body.batch_count()).filter_map(|index| body.batch(index)).collect()
+        };
+        let roots: Vec<SignedRoot> = bodies.iter().flat_map(batches).collect();
+        found.check_roots(chain, roots.iter());
+        let wires = bodies.iter().flat_map(|body| body.entries().map(|entry| entry.wire));
+        found.check_txs(wires, |_| true);
+        found
     }
 }
 
 impl<'a> FirstHand<'a> {
     /// Checks the batches that the data plane has not seen, and their transactions.
     pub(super) fn of(chain: &Chain, body: &BodyView<'_>, seen: &'a Seen) -> FirstHand<'a> {
-        let mut found = FirstHand { seen, senders: HashMap::new(), roots: HashSet::new() };
+        let mut found = Signatures::default();
         let roots: Vec<SignedRoot> = (0..body.batch_count()).filter_map(|index| body.batch(index)).collect();
         let unseen: Vec<bool> = roots.iter().map(|root| !seen.has_root(root)).collect();
         if unseen.contains(&true) {
             found
                 .check_roots(chain, roots.iter().zip(&unseen).filter(|(_, new)| **new).map(|(root, _)| root));
             let new = body.entries().filter(|entry| unseen.get(entry.batch) == Some(&true));
-            found.check_txs(new.map(|entry| entry.wire));
+            found.check_txs(new.map(|entry| entry.wire), |id| seen.get(id).is_none());
         }
-        found
+        FirstHand { seen, found }
     }
+}
 
+impl Signatures {
     fn check_roots<'r>(&mut self, chain: &Chain, roots: impl Iterator<Item = &'r SignedRoot>) {
         let chain_id = chain.domain.chain_id;
         let signed: Vec<(&SignedRoot, [u8; 32], [u8; ROOT_SIGNING_BYTES])> = roots
@@ -63,12 +96,12 @@ impl<'a> FirstHand<'a> {
             .extend(signed.iter().zip(verdicts).filter(|(_, holds)| *holds).map(|((root, ..), _)| **root));
     }
 
-    /// Those that the data plane has not seen.
-    fn check_txs<'w>(&mut self, wires: impl Iterator<Item = &'w [u8]>) {
+    /// Those that are `wanted`.
+    fn check_txs<'w>(&mut self, wires: impl Iterator<Item = &'w [u8]>, wanted: impl Fn(&TxId) -> bool) {
         let signed: Vec<(TxId, ParsedTx<'w>)> = wires
             .filter_map(|wire| {
                 let (id, parsed) = (tx_id(wire), parse(wire).ok()?);
-                self.seen.get(&id).is_none().then_some((id, parsed))
+                wanted(&id).then_some((id, parsed))
             })
             .collect();
         let signed: Vec<(TxId, Ed25519Check<'_>)> =
@@ -84,7 +117,8 @@ impl<'a> FirstHand<'a> {
     }
 }
 
-fn verdicts(checks: &[Check<'_>]) -> Vec<bool> {
+/// Whether each holds, eight at a time.
+pub(crate) fn verdicts(checks: &[Check<'_>]) -> Vec<bool> {
     let group = |group: &[Check<'_>]| {
         let holds = roko_ed25519::verify(group);
         (0..group.len()).map(move |lane| holds >> lane & 1 == 1)

@@ -6,7 +6,7 @@
 use crossbeam::channel::bounded;
 use roko_consensus::{VerifiedVote, aggregate_votes, justification_hash};
 use roko_node::accounts::{DevnetGenesis, Transfer, devnet_genesis};
-use roko_node::catchup::check::{Received, execute_all};
+use roko_node::catchup::check::{Received, check_signatures, execute_all};
 use roko_node::chain::Chain;
 use roko_node::replica::Started;
 use roko_node::replica::blocks::Outcome;
@@ -225,7 +225,8 @@ fn seal(
     let (slow, commit) = certificates(made, chain, view, id);
     let seals = Seals { signature, justification, proof: vec![commit.clone()] };
     let received = Received { header, seals, body: body.bytes };
-    let done = execute_all(chain, parent, vec![received], vec![commit]).expect("the block is valid");
+    let done = execute_all(chain, parent, check_signatures(chain, vec![received]), vec![commit])
+        .expect("the block is valid");
     let block = done.blocks.into_iter().next_back().expect("one block");
     let record = commit_of(&block.header, &block.seals, block.body, &block.outcome);
     (block.outcome, vec![slow], record)

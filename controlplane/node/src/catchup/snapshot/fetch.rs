@@ -171,7 +171,8 @@ impl Session {
         for (number, peer) in &mut self.peers {
             if peer.asks.is_none() && peer.left_alone_until <= now {
                 peer.left_alone_until = now + PATIENCE;
-                tokio::spawn(converse(*number, self.dial.dial(*number), self.answers.0.clone()));
+                let (chain, answers) = (Arc::clone(&self.chain), self.answers.0.clone());
+                tokio::spawn(converse(chain, *number, self.dial.dial(*number), answers));
             }
         }
     }
