@@ -256,7 +256,7 @@ impl Driver {
                 }
             }
             // Nobody asks for these here.
-            Answer::Snapshot(_) | Answer::Range(_) => {}
+            Answer::Snapshot(_) | Answer::Range(..) => {}
             Answer::Failed(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.leave(number, &error.to_string(), PENALTY);
             }

@@ -39,8 +39,8 @@ pub(super) enum Answer {
     Blocks(Vec<Signed>),
     /// `None` when it has none.
     Snapshot(Option<Box<ReceivedAnchor>>),
-    /// `None` when it does not keep that height.
-    Range(Option<StateRange>),
+    /// What was asked, and `None` when it does not keep that height.
+    Range(Height, Question, Option<StateRange>),
     Failed(io::Error),
 }
 
@@ -115,8 +115,12 @@ async fn answer_of(
                 return Ok(Answer::Snapshot(Some(Box::new(ReceivedAnchor::of(anchor)))));
             }
             (Ask::Snapshot, SyncMessage::End) => return Ok(Answer::Snapshot(None)),
-            (Ask::Range(..), SyncMessage::Range(range)) => return Ok(Answer::Range(Some(range))),
-            (Ask::Range(..), SyncMessage::End) => return Ok(Answer::Range(None)),
+            (Ask::Range(height, asked), SyncMessage::Range(range)) => {
+                return Ok(Answer::Range(height, asked, Some(range)));
+            }
+            (Ask::Range(height, asked), SyncMessage::End) => {
+                return Ok(Answer::Range(height, asked, None));
+            }
             _ => return Err(wrong("it answers what was not asked")),
         }
     }

@@ -250,7 +250,7 @@ impl Session {
             }
             Answer::Failed(error) => self.failed(number, &error),
             // To a question of the round before.
-            Answer::Tip(..) | Answer::Blocks(_) | Answer::Range(_) => peer.question = None,
+            Answer::Tip(..) | Answer::Blocks(_) | Answer::Range(..) => peer.question = None,
         }
         None
     }
@@ -277,7 +277,7 @@ impl Session {
                 break true;
             }
             tokio::select! {
-                Some((number, answer)) = self.answers.1.recv() => self.on_range(number, answer, &mut space, &arrived),
+                Some((number, answer)) = self.answers.1.recv() => self.on_range(number, answer, height, &mut space, &arrived),
                 Some(kept) = kept.recv() => {
                     if let Some(error) = self.on_kept(kept, &mut space, &mut last) {
                         return Err(error.into());
@@ -319,23 +319,30 @@ impl Session {
         }
     }
 
-    fn on_range(&mut self, number: usize, answer: Answer, space: &mut Space, arrived: &Sender<Arrived>) {
+    fn on_range(
+        &mut self,
+        number: usize,
+        answer: Answer,
+        height: Height,
+        space: &mut Space,
+        arrived: &Sender<Arrived>,
+    ) {
         let Some(peer) = self.peers.get_mut(&number) else { return };
         match answer {
             Answer::Connected(asks) => (peer.asks, peer.question, peer.nothing) = (Some(asks), None, None),
-            Answer::Range(Some(range)) => {
-                peer.nothing = None;
-                let asked = peer.question.and_then(|asked| Some((asked, space.question(asked)?)));
-                let Some((asked, question)) = asked else { return };
+            Answer::Range(of, question, range) => {
+                // What comes late, from a stream or a round before, is no answer to what was asked last.
+                let asked = peer.question.filter(|asked| space.question(*asked) == Some(question));
+                let Some(asked) = asked.filter(|_| of == height) else { return };
+                peer.nothing = range.is_none().then(Instant::now);
                 // There is room for one of each peer.
-                if arrived.try_send(Arrived { peer: number, asked, question, range }).is_err() {
+                let kept = range.is_some_and(|range| {
+                    arrived.try_send(Arrived { peer: number, asked, question, range }).is_ok()
+                });
+                if !kept {
                     space.failed(asked);
                     peer.question = None;
                 }
-            }
-            Answer::Range(None) => {
-                peer.nothing = Some(Instant::now());
-                peer.question.take().into_iter().for_each(|asked| space.failed(asked));
             }
             Answer::Failed(error) => {
                 peer.question.take().into_iter().for_each(|asked| space.failed(asked));
