@@ -142,7 +142,8 @@ fn take_until(
                     base = Arc::clone(&caught_up.blocks.last().expect("at least one").outcome);
                     observer.start_at(&base);
                 }
-                reply.send(follows).expect("it waits");
+                // When the next piece is refused, nobody waits for what became of this one.
+                let _ = reply.send(follows);
             }
         }
     }
