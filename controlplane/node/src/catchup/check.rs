@@ -20,7 +20,6 @@ use roko_wire::merkle::Tree;
 use roko_wire::sync::Seals;
 use roko_wire::vote::Certificate;
 use roko_wire::{BlockId, Height};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A block as it came.
@@ -34,19 +33,14 @@ pub struct Received {
     pub body: Vec<u8>,
 }
 
-/// A block whose signatures were checked.
+/// A block whose signatures were checked. One that does not hold is checked once more, and then names the fault.
 #[derive(Clone, Debug)]
 pub struct Signed {
     block: Received,
     id: BlockId,
-    verdicts: Arc<Verdicts>,
-}
-
-/// Which signatures of a range hold. One that is not here is checked once more, and then names the fault.
-#[derive(Debug)]
-struct Verdicts {
+    /// Whether its proposer signed it.
+    proposed: bool,
     signatures: Signatures,
-    proposals: HashSet<BlockId>,
 }
 
 impl Signed {
@@ -61,33 +55,33 @@ impl Signed {
 #[must_use]
 pub fn check_signatures(chain: &Chain, blocks: Vec<Received>) -> Vec<Signed> {
     let ids: Vec<BlockId> = blocks.iter().map(|block| block.header.id()).collect();
-    // What cannot be read is refused when its turn comes.
-    let bodies: Vec<BodyView<'_>> =
-        blocks.iter().filter_map(|block| BodyView::access(&block.body).ok()).collect();
-    let signatures = Signatures::of(chain, &bodies);
-    let proposals = check_proposals(chain, &blocks, &ids);
-    let verdicts = Arc::new(Verdicts { signatures, proposals });
-    let signed = |(block, id)| Signed { block, id, verdicts: Arc::clone(&verdicts) };
-    blocks.into_iter().zip(ids).map(signed).collect()
+    let proposed = check_proposals(chain, &blocks, &ids);
+    let signatures = {
+        // What cannot be read is refused when its turn comes.
+        let bodies: Vec<_> = blocks.iter().map(|block| BodyView::access(&block.body).ok()).collect();
+        Signatures::of_all(chain, &bodies)
+    };
+    let all = blocks.into_iter().zip(ids).zip(proposed).zip(signatures);
+    all.map(|(((block, id), proposed), signatures)| Signed { block, id, proposed, signatures }).collect()
 }
 
-fn check_proposals(chain: &Chain, blocks: &[Received], ids: &[BlockId]) -> HashSet<BlockId> {
-    let keys: Vec<[u8; 32]> = chain.node_keys.iter().map(|key| (*key).into()).collect();
-    let messages: Vec<_> = blocks
+/// Whether each block's proposer signed it.
+fn check_proposals(chain: &Chain, blocks: &[Received], ids: &[BlockId]) -> Vec<bool> {
+    let known = |block: &Received| block.header.proposer.as_usize() < chain.node_keys.len();
+    let key = |block: &Received| {
+        chain.node_keys.get(block.header.proposer.as_usize()).map_or([0; 32], |key| (*key).into())
+    };
+    let signed: Vec<([u8; 32], _)> = blocks
         .iter()
         .zip(ids)
-        .map(|(block, id)| propose_signing_bytes(chain.domain, block.header.view, id))
+        .map(|(block, id)| (key(block), propose_signing_bytes(chain.domain, block.header.view, id)))
         .collect();
-    let (checks, named): (Vec<Check<'_>>, Vec<BlockId>) = blocks
+    let checks: Vec<Check<'_>> = blocks
         .iter()
-        .zip(ids)
-        .zip(&messages)
-        .filter_map(|((block, id), message)| {
-            let key = keys.get(block.header.proposer.as_usize())?;
-            Some((Check { key, signature: &block.seals.signature.0, message }, *id))
-        })
-        .unzip();
-    named.into_iter().zip(verdicts(&checks)).filter(|(_, holds)| *holds).map(|(id, _)| id).collect()
+        .zip(&signed)
+        .map(|(block, (key, message))| Check { key, signature: &block.seals.signature.0, message })
+        .collect();
+    blocks.iter().zip(verdicts(&checks)).map(|(block, holds)| holds && known(block)).collect()
 }
 
 /// Why blocks from a peer are refused.
@@ -179,18 +173,16 @@ pub fn execute_all(
 }
 
 fn execute_one(chain: &Chain, parent: &Outcome, signed: &Signed) -> Result<Outcome, CheckError> {
-    let Signed { block: Received { header, seals, body }, id, verdicts } = signed;
+    let Signed { block: Received { header, seals, body }, id, proposed, signatures } = signed;
     let height = header.height;
     if body.len() != header.body_bytes as usize || chunk_root(body) != header.chunk_root {
         return Err(CheckError::Body(height));
     }
-    if !verdicts.proposals.contains(id)
-        || justification_hash(&seals.justification) != header.justification_hash
-    {
+    if !proposed || justification_hash(&seals.justification) != header.justification_hash {
         return Err(CheckError::Seals(height));
     }
     let view = BodyView::access(body).map_err(|error| CheckError::Archive(height, error))?;
-    let checked = check(chain, header, &view, body.len(), parent, &verdicts.signatures)
+    let checked = check(chain, header, &view, body.len(), parent, signatures)
         .map_err(|error| CheckError::Block(height, error))?;
     Ok(execute(chain, *id, header, checked, parent))
 }
