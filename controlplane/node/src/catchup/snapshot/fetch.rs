@@ -299,7 +299,7 @@ impl Session {
             match kept.recv().await {
                 Some(Kept::Ended(builder)) => return Ok((*builder, done)),
                 Some(Kept::Failed(error)) => return Err(error.into()),
-                Some(_) => {}
+                Some(kept) => drop(self.on_kept(kept, &mut space, &mut last)),
                 None => return Err(io::Error::other("the snapshot's thread has ended").into()),
             }
         }
