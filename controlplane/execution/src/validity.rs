@@ -81,8 +81,14 @@ pub struct Parent<'a> {
 
 /// Signatures that this node has checked before, so that it does not check them twice.
 pub trait Verified {
-    /// The sender of a transaction whose signature was checked; the id covers the signature.
-    fn sender(&self, id: &TxId) -> Option<Address>;
+    /// The sender of the transaction at this place of the body, whose signature was checked; the id covers the signature.
+    fn sender(&self, place: usize, id: &TxId) -> Option<Address>;
+
+    /// The id of the transaction at this place, when it was computed before from the same bytes.
+    fn id(&self, place: usize) -> Option<TxId> {
+        let _ = place;
+        None
+    }
 
     /// Whether this very root with this signature was checked against the ingress validator's key.
     fn stamp_root(&self, root: &SignedRoot) -> bool {
@@ -92,7 +98,7 @@ pub trait Verified {
 }
 
 impl<F: Fn(&TxId) -> Option<Address>> Verified for F {
-    fn sender(&self, id: &TxId) -> Option<Address> {
+    fn sender(&self, _: usize, id: &TxId) -> Option<Address> {
         self(id)
     }
 }
@@ -281,7 +287,7 @@ pub fn check(
         leaves: Vec::with_capacity(body.len()),
     };
     for (index, entry) in body.entries().enumerate() {
-        pass.take(&entry).map_err(|reason| BlockError::Tx { index, reason })?;
+        pass.take(index, &entry).map_err(|reason| BlockError::Tx { index, reason })?;
     }
     check_order(&pass.order, parent.watermark, header.watermark, parent.last_moment)?;
     let tx_root = merkle::root_in_place(&mut pass.leaves);
@@ -381,7 +387,7 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn take(&mut self, entry: &BodyEntry<'_>) -> Result<(), TxError> {
+    fn take(&mut self, place: usize, entry: &BodyEntry<'_>) -> Result<(), TxError> {
         let parsed = parse(entry.wire)?;
         let terms = parsed.terms();
         let rules = &self.chain.rules.tx;
@@ -398,9 +404,9 @@ impl Pass<'_> {
         if self.gas > self.header.gas_limit {
             return Err(TxError::GasOverLimit { gas: self.gas, gas_limit: self.header.gas_limit });
         }
-        let id = tx_id(entry.wire);
+        let id = self.verified.id(place).unwrap_or_else(|| tx_id(entry.wire));
         self.check_stamp(entry, &id)?;
-        let sender = self.sender(&parsed, &id)?;
+        let sender = self.sender(place, &parsed, &id)?;
         self.senders
             .after(&sender, terms.nonce, terms.cost_max())
             .map(After::take)
@@ -426,8 +432,8 @@ impl Pass<'_> {
         if reached == Some(root.root) { Ok(()) } else { Err(TxError::StampPath { batch: entry.batch }) }
     }
 
-    fn sender(&self, parsed: &ParsedTx<'_>, id: &TxId) -> Result<Address, TxError> {
-        match self.verified.sender(id) {
+    fn sender(&self, place: usize, parsed: &ParsedTx<'_>, id: &TxId) -> Result<Address, TxError> {
+        match self.verified.sender(place, id) {
             Some(sender) => Ok(sender),
             None => Ok(parsed.verify()?),
         }

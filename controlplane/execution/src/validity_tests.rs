@@ -41,7 +41,7 @@ fn a_right_block_passes_and_comes_out_parsed() {
 struct Everything<'a>(&'a Cell<u32>);
 
 impl Verified for Everything<'_> {
-    fn sender(&self, _: &TxId) -> Option<Address> {
+    fn sender(&self, _: usize, _: &TxId) -> Option<Address> {
         self.0.set(self.0.get() + 1);
         Some(user_address(1))
     }

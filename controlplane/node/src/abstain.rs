@@ -1,4 +1,4 @@
-//! A validator whose store was cut back votes on nothing until the chain is past the moment of the cut.
+//! A validator whose store was cut back, or begun from a snapshot, votes on nothing until the chain is past that moment.
 //!
 //! The store and the journal together are what keeps a validator from voting twice in a view: votes of final views are
 //! pruned from the journal. With blocks cut, views could open here in which it has voted. Every such vote was cast

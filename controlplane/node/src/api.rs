@@ -313,6 +313,10 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
         self.stored_info(height).map(Arc::new)
     }
 
+    fn first_block(&self) -> Height {
+        self.reader.first()
+    }
+
     fn balance(&self, address: Address) -> AccountInfo {
         let Some(state) = self.observer.state() else {
             return AccountInfo { balance: U256::ZERO, nonce: 0, at_height: Height(0) };

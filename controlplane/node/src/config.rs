@@ -15,11 +15,13 @@ mod value;
 pub use example::example;
 pub use reader::ConfigProblem;
 pub use table::{
-    Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection, Neighbor,
-    NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection, ScoreSection,
-    StorageSection, TuningSection,
+    CatchupSection, Client, ClockSection, FilterSection, HandshakeSection, MempoolSection, MetricsSection,
+    Neighbor, NetworkSection, NodeSection, PeerAddress, PortSection, RpcSection, SandboxSection,
+    ScoreSection, StorageSection, TuningSection,
 };
-pub use value::{NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, TimeSource};
+pub use value::{
+    NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom, TimeSource,
+};
 
 use crate::handshake::HandshakeOptions;
 use core::net::{IpAddr, SocketAddr};
@@ -52,6 +54,8 @@ pub struct NodeConfig {
     pub score: ScoreSection,
     /// `[tuning]`
     pub tuning: TuningSection,
+    /// `[catchup]`
+    pub catchup: CatchupSection,
     /// `[mempool]`
     pub mempool: MempoolSection,
     /// `[storage]`
@@ -107,6 +111,7 @@ impl NodeConfig {
         let peers = document.list("peer", PeerAddress::read);
         let score = document.section("score", ScoreSection::read);
         let tuning = document.section("tuning", TuningSection::read);
+        let catchup = document.section("catchup", CatchupSection::read);
         let mempool = document.section("mempool", MempoolSection::read);
         let storage = document.section("storage", StorageSection::read);
         let clock = document.section("clock", ClockSection::read);
@@ -124,6 +129,7 @@ impl NodeConfig {
             peers,
             score: score?,
             tuning: tuning?,
+            catchup: catchup?,
             mempool: mempool?,
             storage: storage?,
             clock: clock?,

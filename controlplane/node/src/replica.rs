@@ -11,7 +11,7 @@ pub mod blocks;
 pub mod catchup;
 mod certificates;
 mod finalize;
-mod first_hand;
+pub(crate) mod first_hand;
 mod messages;
 pub mod plane;
 mod propose;
@@ -42,6 +42,8 @@ use seen::Seen;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+pub(crate) use finalize::read_seals;
+pub(crate) use restore::receipts_of;
 pub use restore::{Parts, Started};
 
 /// The collector waits this part of Delta for votes that would complete a certificate. Checking what came so far and

@@ -434,6 +434,15 @@ fn metrics_of(all: &[Arc<StageMetrics>], stage: &str) -> Result<Arc<StageMetrics
     found.ok_or_else(|| std::io::Error::other(format!("the data plane has no {stage} stage")).into())
 }
 
+/// The settings of a node's store.
+pub(crate) fn store_options(options: &NodeOptions) -> StoreOptions {
+    StoreOptions {
+        segment_bytes: options.segment_bytes,
+        indexed_transactions_max: options.indexed_transactions_max,
+        ..StoreOptions::default()
+    }
+}
+
 /// What a node finds on its disk.
 pub(crate) struct Disk<S: Storage> {
     pub(crate) store: StateStore<S>,
@@ -445,11 +454,7 @@ pub(crate) struct Disk<S: Storage> {
 
 impl<S: Storage> Disk<S> {
     pub(crate) fn open(chain: &Chain, storage: &S, options: &NodeOptions) -> Result<Disk<S>, StartError> {
-        let store_options = StoreOptions {
-            segment_bytes: options.segment_bytes,
-            indexed_transactions_max: options.indexed_transactions_max,
-            ..StoreOptions::default()
-        };
+        let store_options = store_options(options);
         let accounts = chain.genesis_accounts();
         let (store, report) =
             StateStore::open_with(storage.clone(), &accounts, chain.genesis_block, store_options)?;
@@ -462,7 +467,10 @@ impl<S: Storage> Disk<S> {
             .map(|(at, view)| (log_report.first + at as u64, *view))
             .collect();
         let last = store.last();
-        let record = if last.height.0 == 0 { None } else { store.block(last.height)? };
+        let record = match store.anchor().filter(|anchor| anchor.height == last.height) {
+            Some(anchor) => Some(anchor.clone()),
+            None => store.block(last.height)?,
+        };
         let started = Started::read(chain, store.snapshot(), record.as_ref(), journaled)?;
         Ok(Disk { store, report, log, recovered, started })
     }

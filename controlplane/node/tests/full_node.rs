@@ -1,5 +1,6 @@
 //! A chain of real processes on the loopback interface, without privileges: a full node that joins late gets every block
-//! from its validators and follows; a validator whose store was damaged is repaired and comes back.
+//! from its validators and follows; a validator whose store was damaged is repaired and comes back; both begin again from a
+//! snapshot when their folders were emptied.
 
 mod common;
 
@@ -10,6 +11,7 @@ use roko_peers::NodeIdentity;
 use roko_services::api::{BlockInfo, BlockSelector};
 use roko_services::rpc::TemporalRpcClient;
 use roko_wire::genesis::{Endpoint, Preset};
+use roko_wire::limits::SNAPSHOT_BLOCKS;
 use roko_wire::{ChainId, Height, NanoMoment};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -43,9 +45,13 @@ impl Drop for Node {
 }
 
 fn run(config: &Path) -> Child {
+    run_with(config, &[])
+}
+
+fn run_with(config: &Path, more: &[&str]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_file_name("node.log"));
     let mut command = common::roko();
-    command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg("run").arg("--config").arg(config).args(more).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(log.expect("a log")).spawn().expect("the program was built for this test")
 }
 
@@ -99,6 +105,34 @@ impl Node {
         block.ok().flatten().map_or(0, |block| block.height.0)
     }
 
+    /// Kills it, takes everything out of its folder but its keys and its configuration, and starts it from a snapshot.
+    fn begin_again(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("ours");
+        for entry in std::fs::read_dir(&self.data_dir).expect("a folder").flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.ends_with(".key") && !name.ends_with(".toml") && entry.path().is_file() {
+                std::fs::remove_file(entry.path()).expect("ours");
+            }
+        }
+        self.child = run_with(&self.config, &["--start", "snapshot"]);
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.data_dir.join("node.log")).unwrap_or_default()
+    }
+
+    /// Until it votes: it abstains until the chain is past the moment at which its votes were lost.
+    async fn until_it_votes(&self) {
+        for _ in 0..common::PATIENCE.as_millis() / 100 {
+            if !self.data_dir.join("abstain-until").exists() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{} abstains for ever", self.ip);
+    }
+
     async fn until_height(&mut self, height: u64) {
         let began = std::time::Instant::now();
         while self.height().await < height {
@@ -123,8 +157,8 @@ fn genesis(dir: &Path) -> DevnetGenesis {
     for (index, validator) in made.genesis.validators.iter_mut().enumerate() {
         validator.endpoint = Endpoint { ip: ip(index as u16).into(), port: 7_700 };
     }
-    made.genesis.limits.min_block_interval_ms = 20;
-    made.genesis.limits.empty_block_interval_ms = 20;
+    made.genesis.limits.min_block_interval_ms = 10;
+    made.genesis.limits.empty_block_interval_ms = 10;
     std::fs::write(dir.join("genesis.json"), made.genesis.to_json()).expect("a genesis file");
     made
 }
@@ -142,7 +176,7 @@ fn repair(node: &Node, more: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_node_follows_and_a_damaged_validator_comes_back() {
+async fn a_full_node_follows_and_a_damaged_validator_comes_back_and_both_begin_from_a_snapshot() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let made = genesis(dir.path());
     let full = NodeIdentity::from_seed(&[7; 32]);
@@ -183,11 +217,33 @@ async fn a_full_node_follows_and_a_damaged_validator_comes_back() {
     nodes[3].until_height(target).await;
     assert_eq!(nodes[3].block(target / 2).await, nodes[0].block(target / 2).await);
     // It votes again once the chain is past the moment of the repair.
-    for _ in 0..common::PATIENCE.as_millis() / 100 {
-        if !nodes[3].data_dir.join("abstain-until").exists() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert!(!nodes[3].data_dir.join("abstain-until").exists(), "it abstains for ever");
+    nodes[3].until_it_votes().await;
+
+    // The state after a block is kept for new nodes now.
+    let snapshot = SNAPSHOT_BLOCKS as u64;
+    nodes[0].until_height(snapshot + 40).await;
+    follower.begin_again();
+    follower.until_height(snapshot + 40).await;
+    assert!(follower.log().contains("begins from the state after block"), "{}", follower.log());
+    let height = snapshot + 40;
+    assert_eq!(follower.block(height).await, nodes[1].block(height).await);
+    let early: Result<Option<BlockInfo>, _> =
+        follower.client().get_block(BlockSelector::Height(Height(7))).await;
+    let early = early.expect_err("it has no such block").to_string();
+    assert!(
+        early.contains("block 7 is before this node's snapshot: the first block that it has is "),
+        "{early}"
+    );
+    // A validator begins from one too, restarts on what it has then, and votes when it may.
+    nodes[3].begin_again();
+    let target = nodes[0].height().await;
+    nodes[3].until_height(target).await;
+    assert!(nodes[3].log().contains("begins from the state after block"), "{}", nodes[3].log());
+    nodes[3].child.kill().expect("it runs");
+    nodes[3].child.wait().expect("ours");
+    nodes[3].child = run(&nodes[3].config);
+    nodes[3].until_it_votes().await;
+    let target = nodes[0].height().await + 5;
+    nodes[3].until_height(target).await;
+    assert_eq!(nodes[3].block(target).await, nodes[2].block(target).await);
 }

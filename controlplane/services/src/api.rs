@@ -35,6 +35,11 @@ pub trait NodeApi: Send + Sync + 'static {
     /// A block; `None` when the node does not have it.
     fn block(&self, selector: BlockSelector) -> Option<Arc<BlockInfo>>;
 
+    /// Height of the first block that the node has; above 1 when it began from a snapshot of the state.
+    fn first_block(&self) -> Height {
+        Height(1)
+    }
+
     /// An account after the last executed block. An address that was never used has balance 0 and nonce 0.
     fn balance(&self, address: Address) -> AccountInfo;
 

@@ -1,7 +1,7 @@
 //! Why a transaction is refused: one error with the figures, one counter's label, one JSON-RPC code per reason.
 
 use roko_wire::{
-    ChainId, NanoMoment, TxId,
+    ChainId, Height, NanoMoment, TxId,
     rules::{FEE_ABSURD, TxRefusal},
 };
 use ruint::aliases::U256;
@@ -11,6 +11,16 @@ use crate::json;
 
 /// Lowest refusal code. -32000 to -32011 are the RPC server's own.
 const CODE_FIRST: i32 = -32_020;
+/// The code of a question for a block before the snapshot that a node began from.
+pub const BEFORE_SNAPSHOT_CODE: i32 = -32_019;
+
+/// What is said of a block that is not here because the node began from a snapshot; `None` when that is not the reason.
+#[must_use]
+pub fn before_snapshot(asked: Height, first: Height) -> Option<String> {
+    (first.0 > 1 && asked < first).then(|| {
+        format!("block {asked} is before this node's snapshot: the first block that it has is {first}")
+    })
+}
 
 /// Defines [`RefusalReason`] from rows `Variant = offset from CODE_FIRST, "label"`.
 macro_rules! reasons {

@@ -26,7 +26,7 @@ use crate::{
     api::{AccountInfo, BlockInfo, BlockSelector, ConsensusTime, NodeApi, QueueStats, TransactionInfo},
     ethereum::rpc::{EthereumMethods, EthereumRpcServer},
     json,
-    refusal::SubmitError,
+    refusal::{BEFORE_SNAPSHOT_CODE, SubmitError, before_snapshot},
 };
 
 /// Where the server listens and what a client may ask of it.
@@ -97,7 +97,8 @@ pub trait TemporalRpc {
     #[method(name = "getTransaction")]
     fn get_transaction(&self, id: TxId) -> Result<Option<TransactionInfo>, ErrorObjectOwned>;
 
-    /// A block by `"latest"`, `"final"`, height or id; `null` when the node does not have it.
+    /// A block by `"latest"`, `"final"`, height or id; `null` when the node does not have it, an error when it is before
+    /// the snapshot that the node began from.
     #[method(name = "getBlock")]
     fn get_block(&self, block: BlockSelector) -> Result<Option<BlockInfo>, ErrorObjectOwned>;
 
@@ -142,6 +143,11 @@ impl TemporalRpcServer for Methods {
     }
 
     fn get_block(&self, block: BlockSelector) -> Result<Option<BlockInfo>, ErrorObjectOwned> {
+        if let BlockSelector::Height(height) = block
+            && let Some(why) = before_snapshot(height, self.node.first_block())
+        {
+            return Err(ErrorObjectOwned::owned(BEFORE_SNAPSHOT_CODE, why, None::<()>));
+        }
         Ok(self.node.block(block).map(Arc::unwrap_or_clone))
     }
 

@@ -55,6 +55,15 @@ pub enum StateError {
         /// What and where.
         what: String,
     },
+    /// The snapshot that the store begins from is damaged: nothing stands before that.
+    #[error(
+        "the snapshot that the store begins from is damaged: {what}; nothing of the store can be kept: move the files \
+         superblock, base and segment-* away, and start the node with catchup.start = \"snapshot\" or \"genesis\""
+    )]
+    BaseDamaged {
+        /// What and where.
+        what: String,
+    },
     /// The directory belongs to another chain.
     #[error(
         "the data directory holds the chain of genesis {stored}, not {given}: use another directory or the right genesis file"

@@ -61,30 +61,41 @@ impl<V: Copy> Sharded<V> {
 
 /// The index of a store.
 pub(crate) struct Index {
-    /// Block h is at h - 1.
+    /// The height that the store begins from: block h is at h - base - 1.
+    base: u64,
     blocks: RwLock<Vec<Location>>,
     ids: Sharded<u64>,
     transactions: Sharded<(u64, u32)>,
 }
 
 impl Index {
-    pub(crate) fn new() -> Index {
-        Index { blocks: RwLock::new(Vec::new()), ids: Sharded::new(), transactions: Sharded::new() }
+    /// The index of a store that begins from height `base`, which has no record.
+    pub(crate) fn new(base: u64) -> Index {
+        Index { base, blocks: RwLock::new(Vec::new()), ids: Sharded::new(), transactions: Sharded::new() }
     }
 
     /// Adds the next block.
     pub(crate) fn add_block(&self, id: BlockId, location: Location) -> u64 {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         blocks.push(location);
-        let height = blocks.len() as u64;
+        let height = self.base + blocks.len() as u64;
         drop(blocks);
         self.ids.insert(id.0, height);
         height
     }
 
-    /// Genesis has a height and no record.
-    pub(crate) fn set_genesis(&self, id: BlockId) {
-        self.ids.insert(id.0, 0);
+    /// The height that the store begins from.
+    pub(crate) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Genesis, and what a store begins from, have a height and no record.
+    pub(crate) fn set_height(&self, id: BlockId, height: u64) {
+        self.ids.insert(id.0, height);
+    }
+
+    fn place_of(&self, height: u64) -> Option<usize> {
+        usize::try_from(height.checked_sub(self.base)?.checked_sub(1)?).ok()
     }
 
     /// Adds a block's transactions, in block order.
@@ -110,7 +121,7 @@ impl Index {
     /// Segment, offset and length of a block's record, and whether its hash was checked before.
     pub(crate) fn locate(&self, height: u64) -> Option<(u32, u64, u64, bool)> {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let location = blocks.get(usize::try_from(height.checked_sub(1)?).ok()?)?;
+        let location = blocks.get(self.place_of(height)?)?;
         let checked = location.checked.load(Ordering::Relaxed);
         Some((location.segment, location.offset, location.bytes, checked))
     }
@@ -118,7 +129,7 @@ impl Index {
     /// Remembers that a block's record has been checked. A race only checks it twice.
     pub(crate) fn set_checked(&self, height: u64) {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(location) = height.checked_sub(1).and_then(|index| blocks.get(index as usize)) {
+        if let Some(location) = self.place_of(height).and_then(|index| blocks.get(index)) {
             location.checked.store(true, Ordering::Relaxed);
         }
     }

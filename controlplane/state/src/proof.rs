@@ -5,15 +5,13 @@
 //! (0 empty, 1 the address' own leaf, 2 another leaf); for 2 the other leaf's key (32) and account (104). What
 //! is inside an inclusion proof's own leaf is not in the proof: the verifier brings the account.
 
-use crate::tree::{Key, Link, Tree, bit, hash_of, key_of, leaf_hash, node_hash};
+use crate::tree::{Key, Link, Tree, bit, fold, hash_of, key_of, leaf_hash};
 use roko_wire::codec::{DecodeError, Reader, Sink};
+use roko_wire::snapshot::{STATE_DEPTH_MAX, read_siblings, write_siblings};
 use roko_wire::{Account, Address, Hash32};
 
-/// The deepest level: one below the last bit of a key.
-const DEPTH_MAX: usize = 256;
-
 /// Longest canonical layout of a proof: every level with a sibling, and another leaf at the end.
-pub const PROOF_BYTES_MAX: usize = 2 + DEPTH_MAX / 8 + 32 * DEPTH_MAX + 1 + 32 + Account::BYTES;
+pub const PROOF_BYTES_MAX: usize = 2 + STATE_DEPTH_MAX / 8 + 32 * STATE_DEPTH_MAX + 1 + 32 + Account::BYTES;
 
 /// What the path ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ impl Proof {
             }
             _ => return false,
         };
-        self.fold(&key, start) == *root
+        fold(&self.siblings, &key, start) == *root
     }
 
     /// Another leaf excludes the address only if it is a different one and stands on the address' own path.
@@ -81,21 +79,9 @@ impl Proof {
         other != key && (0..self.siblings.len()).all(|depth| bit(other, depth) == bit(key, depth))
     }
 
-    fn fold(&self, key: &Key, start: Hash32) -> Hash32 {
-        self.siblings.iter().enumerate().rev().fold(start, |hash, (depth, sibling)| {
-            if bit(key, depth) { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) }
-        })
-    }
-
     /// Appends the canonical layout.
     pub fn write(&self, out: &mut impl Sink) {
-        out.put_u16(self.siblings.len() as u16);
-        let mut bitmap = [0_u8; DEPTH_MAX / 8];
-        for (depth, sibling) in self.siblings.iter().enumerate() {
-            bitmap[depth / 8] |= u8::from(*sibling != Hash32::ZERO) << (depth % 8);
-        }
-        out.put(&bitmap[..self.siblings.len().div_ceil(8)]);
-        self.siblings.iter().filter(|hash| **hash != Hash32::ZERO).for_each(|hash| out.put(&hash.0));
+        write_siblings(&self.siblings, out);
         match &self.end {
             End::Empty => out.put_u8(0),
             End::Own => out.put_u8(1),
@@ -109,21 +95,7 @@ impl Proof {
 
     /// Reads the canonical layout; every proof has exactly one.
     pub fn read(reader: &mut Reader<'_>) -> Result<Proof, DecodeError> {
-        let depth = reader.count_u16("proof depth", DEPTH_MAX)?;
-        let bitmap = reader.bytes("proof bitmap", depth.div_ceil(8))?;
-        let last = bitmap.last().copied().unwrap_or(0);
-        if depth % 8 != 0 && last >> (depth % 8) != 0 {
-            return Err(DecodeError::BadValue { field: "proof bitmap", value: u64::from(last) });
-        }
-        let mut siblings = Vec::with_capacity(depth);
-        for level in 0..depth {
-            let present = bitmap[level / 8] >> (level % 8) & 1 == 1;
-            let sibling = if present { Hash32(reader.array("proof sibling")?) } else { Hash32::ZERO };
-            if present && sibling == Hash32::ZERO {
-                return Err(DecodeError::BadValue { field: "proof sibling", value: 0 });
-            }
-            siblings.push(sibling);
-        }
+        let siblings = read_siblings(reader)?;
         let end = match reader.u8("proof end")? {
             0 => End::Empty,
             1 => End::Own,

@@ -1,12 +1,13 @@
 //! Readers: snapshots of the final state, and blocks and transactions by what is known of them.
 
 use crate::index::Index;
+use crate::pins::Pins;
 use crate::record::{self, BlockRecord};
 use crate::segment::{self, Segment};
 use crate::storage::{Storage, StorageFile};
 use crate::{StateError, Tree};
 use roko_wire::{BlockId, Hash32, Height, TxId};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The last final block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub(crate) struct Shared<F> {
     pub(crate) snapshot: RwLock<Snapshot>,
     pub(crate) index: Index,
     pub(crate) segments: RwLock<Vec<Arc<Segment<F>>>>,
+    /// The block that the store begins from, without its body, when that is not genesis.
+    pub(crate) anchor: Option<BlockRecord>,
+    pub(crate) pins: Mutex<Pins>,
 }
 
 /// Reads the store from any thread. Cheap to clone.
@@ -56,6 +60,30 @@ impl<S: Storage> Reader<S> {
     /// See [`crate::StateStore::block`].
     pub fn block(&self, height: Height) -> Result<Option<BlockRecord>, StateError> {
         self.shared.read_block(height.0)
+    }
+
+    /// Height of the first block that is here; 1 when the store begins at genesis.
+    #[must_use]
+    pub fn first(&self) -> Height {
+        Height(self.shared.index.base() + 1)
+    }
+
+    /// The block that the store begins from, without its body; `None` when that is genesis.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&BlockRecord> {
+        self.shared.anchor.as_ref()
+    }
+
+    /// The newest state that is kept for a while; see [`crate::pins`].
+    #[must_use]
+    pub fn newest_pin(&self) -> Option<Snapshot> {
+        self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner).newest()
+    }
+
+    /// The state after the block at `height`, if it is kept; see [`crate::pins`].
+    #[must_use]
+    pub fn pin(&self, height: Height) -> Option<Snapshot> {
+        self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner).at(height.0)
     }
 
     /// See [`crate::StateStore::height_of`].

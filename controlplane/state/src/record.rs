@@ -105,26 +105,46 @@ pub(crate) fn write(
     previous: &[u8; 32],
     out: &mut Vec<u8>,
 ) -> Result<[u8; 32], StateError> {
-    let start = out.len();
     let payload_bytes = payload_bytes(block);
     if payload_bytes > RECORD_BYTES_MAX {
         let height = block.height.0;
         return Err(StateError::TooLarge { height, bytes: payload_bytes, limit: RECORD_BYTES_MAX });
     }
+    let place = Place { sequence, height: block.height.0, batch_start, previous };
+    Ok(frame(key, &place, payload_bytes, out, |out| write_payload(block, out)))
+}
+
+/// Where a record stands in its chain.
+pub(crate) struct Place<'a> {
+    pub(crate) sequence: u64,
+    pub(crate) height: u64,
+    pub(crate) batch_start: u64,
+    pub(crate) previous: &'a [u8; 32],
+}
+
+/// Appends a record whose payload `write` appends, of `payload_bytes`; returns its hash.
+pub(crate) fn frame(
+    key: &[u8; 32],
+    place: &Place<'_>,
+    payload_bytes: usize,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> [u8; 32] {
+    let start = out.len();
     out.reserve(payload_bytes + HEADER_BYTES + 512);
     out.put(&[0; HASH_BYTES]);
     out.put_u32(MAGIC);
     out.put_u32(payload_bytes as u32);
-    out.put_u64(sequence);
-    out.put_u64(block.height.0);
-    out.put_u64(batch_start);
-    out.put(previous);
-    write_payload(block, out);
+    out.put_u64(place.sequence);
+    out.put_u64(place.height);
+    out.put_u64(place.batch_start);
+    out.put(place.previous);
+    write(out);
     debug_assert_eq!(out.len() - start, HEADER_BYTES + payload_bytes);
     out.resize(start + whole_sectors((out.len() - start) as u64) as usize, 0);
     let hash = *blake3::keyed_hash(key, &out[start + HASH_BYTES..]).as_bytes();
     out[start..start + HASH_BYTES].copy_from_slice(&hash);
-    Ok(hash)
+    hash
 }
 
 /// Length of the payload's layout.
@@ -167,7 +187,11 @@ pub(crate) struct Digest {
 }
 
 /// Reads a count whose items take at least `item_bytes` each, so a wrong one cannot make us allocate.
-fn count(reader: &mut Reader<'_>, field: &'static str, item_bytes: usize) -> Result<usize, DecodeError> {
+pub(crate) fn count(
+    reader: &mut Reader<'_>,
+    field: &'static str,
+    item_bytes: usize,
+) -> Result<usize, DecodeError> {
     let value = reader.u32(field)? as usize;
     let limit = reader.rest().len() / item_bytes;
     if value > limit {

@@ -7,17 +7,18 @@
 
 use crate::error::is_full;
 use crate::index::{Index, Location};
+use crate::pins::Pins;
 use crate::reader::{Last, Shared, Snapshot};
 use crate::record;
 use crate::segment::{self, Segment, damaged};
 use crate::storage::{Storage, StorageFile, SyncSite};
 use crate::store::{End, StateStore, StoreOptions};
-use crate::superblock::{self, Superblock};
-use crate::{StateError, Tree};
+use crate::superblock::{self, Base, Superblock};
+use crate::{StateError, Tree, base};
 use roko_wire::codec::Reader;
 use roko_wire::{Account, Address, BlockId, Hash32, Height, TxId};
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 /// What was cut off the end of the newest segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct OpenReport {
     pub created: bool,
     /// The last block.
     pub height: Height,
+    /// The first block that is here; 1 when the store begins at genesis.
+    pub first: Height,
     /// The state root, computed from the accounts and equal to the last record's.
     pub root: Hash32,
     /// Accounts in the state.
@@ -59,7 +62,13 @@ pub struct OpenReport {
 
 /// What replaying the records collects.
 pub(crate) struct Replay {
+    /// The accounts after the block in `pinned`; without one, those that the store begins from.
     accounts: HashMap<Address, Option<Account>>,
+    /// What has changed since.
+    recent: HashMap<Address, Option<Account>>,
+    /// The last block whose state is kept for new nodes.
+    pinned: Option<Last>,
+    pin_blocks: u64,
     index: Index,
     /// The transactions of the newest blocks, up to the limit.
     transactions: VecDeque<(u64, Vec<TxId>)>,
@@ -83,7 +92,16 @@ pub(crate) fn open<S: Storage>(
     let (superblock, file) = find_superblock(&storage, tree.root(), genesis_id, options, &mut report)?;
     check_genesis(&superblock, genesis_id, tree.root())?;
 
-    let mut replay = Replay::new(superblock, genesis, genesis_id, tree.root(), options);
+    let genesis_root = tree.root();
+    drop(tree);
+    let (anchor, accounts) = match &superblock.base {
+        Some(base) => {
+            let (anchor, accounts) = base::load(&storage, base, genesis_id, genesis_root)?;
+            (Some(anchor), accounts.into_iter().map(|(at, account)| (at, Some(account))).collect())
+        }
+        None => (None, genesis),
+    };
+    let mut replay = Replay::new(superblock, accounts, options);
     let segments = replay_segments(&storage, &mut replay, &mut report)?;
     if report.superblock_damaged.is_some() {
         // The next sequence goes to the damaged slot, so the good one stays until this is durable.
@@ -96,7 +114,8 @@ pub(crate) fn open<S: Storage>(
     }
 
     let changes: Vec<_> = replay.accounts.into_iter().collect();
-    let tree = Tree::new().update(&changes);
+    let before = Tree::new().update(&changes);
+    let tree = before.update(&replay.recent.into_iter().collect::<Vec<_>>());
     if tree.root() != replay.last.root {
         let what = format!(
             "the accounts' root is {}, block {} says {}",
@@ -108,11 +127,21 @@ pub(crate) fn open<S: Storage>(
     }
     (report.height, report.root, report.accounts) = (replay.last.height, tree.root(), tree.accounts());
     report.segments = replay.superblock.segments;
-    replay.index.set_genesis(genesis_id);
+    report.first = Height(replay.index.base() + 1);
+    replay.index.set_height(genesis_id, 0);
+    if let Some(anchor) = &anchor {
+        replay.index.set_height(anchor.block_id, anchor.height.0);
+    }
+    let mut pins = Pins::default();
+    if let Some(last) = replay.pinned {
+        pins.add(Snapshot { last, tree: before });
+    }
     let shared = Shared {
         snapshot: RwLock::new(Snapshot { last: replay.last, tree }),
         index: replay.index,
         segments: RwLock::new(segments),
+        anchor,
+        pins: Mutex::new(pins),
     };
     let mut store = StateStore::assemble(storage, options, shared, (replay.superblock, file), replay.end);
     replay.transactions.iter().for_each(|(height, ids)| store.index_transactions(*height, ids));
@@ -136,10 +165,32 @@ pub(crate) fn find_existing<S: Storage>(
     Err(StateError::Corrupt { what: "no superblock can be read, so that nothing can be kept".into() })
 }
 
+/// Whether there is a store: its superblock, or a segment that holds something.
+///
+/// # Errors
+/// When the disk fails.
+pub fn exists<S: Storage>(storage: &S) -> Result<bool, StateError> {
+    if let Some(file) = storage.open(superblock::NAME).map_err(StateError::io("opening the superblock"))?
+        && Superblock::find(&file)?.newest.is_some()
+    {
+        return Ok(true);
+    }
+    for name in storage.list().map_err(StateError::io("listing the data directory"))? {
+        if segment::number(&name).is_some() && !is_blank(storage, &name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The hash that the first record names as the one before it.
 fn genesis_hash(superblock: &Superblock) -> [u8; 32] {
     let mut bytes = superblock.genesis_id.0.to_vec();
     bytes.extend_from_slice(&superblock.genesis_root.0);
+    if let Some(base) = &superblock.base {
+        bytes.extend_from_slice(&base.block_id.0);
+        bytes.extend_from_slice(&base.hash);
+    }
     *blake3::keyed_hash(&superblock.key, &bytes).as_bytes()
 }
 
@@ -175,25 +226,28 @@ fn find_superblock<S: Storage>(
     }
     report.created = true;
     report.superblock_damaged = None;
-    create(storage, genesis_root, genesis_id, options)
+    base::remove(storage)?;
+    create(storage, genesis_root, genesis_id, None, options)
 }
 
 /// Creates the files of a new store. The superblock comes last: with it the store exists.
-fn create<S: Storage>(
+pub(crate) fn create<S: Storage>(
     storage: &S,
     genesis_root: Hash32,
     genesis_id: BlockId,
+    base: Option<Base>,
     options: StoreOptions,
 ) -> Result<(Superblock, S::File), StateError> {
     let io = || StateError::io("creating the store");
     let first = Superblock {
         sequence: 1,
         segments: 1,
-        durable_height: 0,
-        root: genesis_root,
+        durable_height: base.map_or(0, |base| base.height),
+        root: base.map_or(genesis_root, |base| base.root),
         genesis_id,
         genesis_root,
         key: storage.random_key().map_err(io())?,
+        base,
     };
     let segment = storage.create(&segment::name(0)).map_err(io())?;
     segment.preallocate(0, options.segment_bytes).map_err(io())?;
@@ -289,22 +343,27 @@ fn settle<S: Storage>(
 }
 
 impl Replay {
-    /// Before the first record.
+    /// Before the first record, with the accounts that the store begins from.
     pub(crate) fn new(
         superblock: Superblock,
-        genesis: Vec<(Address, Option<Account>)>,
-        genesis_id: BlockId,
-        genesis_root: Hash32,
+        accounts: Vec<(Address, Option<Account>)>,
         options: StoreOptions,
     ) -> Replay {
         let previous = genesis_hash(&superblock);
+        let last = superblock.base.map_or(
+            Last { height: Height(0), block_id: superblock.genesis_id, root: superblock.genesis_root },
+            |base| Last { height: Height(base.height), block_id: base.block_id, root: base.root },
+        );
         Replay {
-            accounts: genesis.into_iter().collect(),
-            index: Index::new(),
+            accounts: accounts.into_iter().collect(),
+            recent: HashMap::new(),
+            pinned: Some(last).filter(|last| last.height.0 > 0),
+            pin_blocks: options.pin_blocks,
+            index: Index::new(last.height.0),
             transactions: VecDeque::new(),
             transactions_count: 0,
             transactions_max: options.indexed_transactions_max,
-            last: Last { height: Height(0), block_id: genesis_id, root: genesis_root },
+            last,
             end: End { offset: 0, previous, sequence: 0 },
             superblock,
         }
@@ -339,8 +398,12 @@ impl Replay {
             let Some(Some((header, digest))) = digest else { break };
             let digest = digest.map_err(|error| damaged(number, offset, &error.to_string()))?;
             self.index.add_block(digest.block_id, Location::new(number, offset, header.record_bytes()));
-            self.accounts.extend(digest.changes);
+            self.recent.extend(digest.changes);
             self.last = Last { height: Height(header.height), block_id: digest.block_id, root: digest.root };
+            if header.height.is_multiple_of(self.pin_blocks) {
+                self.accounts.extend(self.recent.drain());
+                self.pinned = Some(self.last);
+            }
             self.remember(header.height, digest.tx_ids);
             self.end = End {
                 offset: offset + header.record_bytes(),

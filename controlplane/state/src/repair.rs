@@ -3,6 +3,7 @@
 //! The superblock goes first, then the damaged segment's end, then the segments behind it: stopped anywhere, the store
 //! still counts as damaged and can be repaired again, and what was kept stays.
 
+use crate::base;
 use crate::recovery::{Replay, find_existing};
 use crate::segment::{self, Segment};
 use crate::storage::{Storage, StorageFile, SyncSite};
@@ -26,7 +27,7 @@ pub struct Repair {
 /// opening cuts it.
 ///
 /// # Errors
-/// When neither superblock can be read: nothing can be kept then. When the store is another chain's, or the disk fails.
+/// When neither superblock can be read, or the snapshot that the store begins from is damaged: nothing can be kept then. When the store is another chain's, or the disk fails.
 pub fn repair<S: Storage>(
     storage: &S,
     genesis: &[(Address, Account)],
@@ -36,7 +37,10 @@ pub fn repair<S: Storage>(
     let genesis: Vec<_> = genesis.iter().map(|(address, account)| (*address, Some(*account))).collect();
     let root = Tree::new().update(&genesis).root();
     let (superblock, file) = find_existing(storage, genesis_id, root)?;
-    let mut replay = Replay::new(superblock, genesis, genesis_id, root, options);
+    if let Some(base) = &superblock.base {
+        base::load(storage, base, genesis_id, root)?;
+    }
+    let mut replay = Replay::new(superblock, Vec::new(), options);
     let (mut number, mut kept) = (0, None);
     while number < superblock.segments {
         let opened = storage.open(&segment::name(number)).map_err(StateError::io("opening a segment"))?;

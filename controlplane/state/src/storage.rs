@@ -36,6 +36,10 @@ pub enum SyncSite {
     DirectoryCreate,
     /// The name of a new segment.
     DirectoryRoll,
+    /// Ranges of a snapshot, and that all of it is there.
+    Base,
+    /// The name of a snapshot's file.
+    DirectoryBase,
     /// A batch of votes.
     Votes,
     /// The name of a new vote log.
@@ -46,7 +50,7 @@ pub enum SyncSite {
 
 impl SyncSite {
     /// All of them.
-    pub const ALL: [SyncSite; 11] = [
+    pub const ALL: [SyncSite; 13] = [
         SyncSite::Record,
         SyncSite::SuperblockCreate,
         SyncSite::SuperblockRoll,
@@ -55,6 +59,8 @@ impl SyncSite {
         SyncSite::RecordReopen,
         SyncSite::DirectoryCreate,
         SyncSite::DirectoryRoll,
+        SyncSite::Base,
+        SyncSite::DirectoryBase,
         SyncSite::Votes,
         SyncSite::DirectoryVotes,
         SyncSite::VotesReopen,

@@ -32,12 +32,20 @@ pub struct StoreOptions {
     /// Blocks after which [`StateStore::maintain`] writes a superblock, so that damage to older ones is told from a
     /// torn end.
     pub checkpoint_blocks: u64,
+    /// Blocks between two heights whose state is kept for new nodes; see [`crate::pins`].
+    pub pin_blocks: u64,
 }
 
 impl Default for StoreOptions {
-    /// 64 MiB segments; 4,194,304 transactions, which is about 400 MB of index; a checkpoint every 1,024 blocks.
+    /// 64 MiB segments; 4,194,304 transactions, which is about 400 MB of index; a checkpoint every 1,024 blocks; a state kept at
+    /// every height that the wire says.
     fn default() -> StoreOptions {
-        StoreOptions { segment_bytes: 64 << 20, indexed_transactions_max: 1 << 22, checkpoint_blocks: 1024 }
+        StoreOptions {
+            segment_bytes: 64 << 20,
+            indexed_transactions_max: 1 << 22,
+            checkpoint_blocks: 1024,
+            pin_blocks: roko_wire::limits::SNAPSHOT_BLOCKS as u64,
+        }
     }
 }
 
@@ -274,6 +282,11 @@ impl<S: Storage> StateStore<S> {
             let location = Location::new(segment, base + from, bytes);
             let height = self.shared.index.add_block(block.block_id, location);
             self.index_transactions(height, &block.tx_ids);
+            if height.is_multiple_of(self.options.pin_blocks) {
+                let last = Last { height: block.height, block_id: block.block_id, root: block.expected_root };
+                let snapshot = Snapshot { last, tree: tree.clone() };
+                self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner).add(snapshot);
+            }
             committed.push(Committed { height: block.height, root: block.expected_root, tree });
         }
         self.end = End { offset: base + self.buffer.len() as u64, ..staged.end };
@@ -405,7 +418,13 @@ impl<S: Storage> StateStore<S> {
         self.shared.snapshot().tree.get(address)
     }
 
-    /// The block at `height`; `None` above the last one and for genesis, which has no record.
+    /// The block that the store begins from, without its body; `None` when that is genesis.
+    #[must_use]
+    pub fn anchor(&self) -> Option<&BlockRecord> {
+        self.shared.anchor.as_ref()
+    }
+
+    /// The block at `height`; `None` above the last one, and for what the store begins from and all before it.
     pub fn block(&self, height: Height) -> Result<Option<BlockRecord>, StateError> {
         self.shared.read_block(height.0)
     }

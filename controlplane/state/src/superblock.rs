@@ -4,7 +4,10 @@
 //! newest valid one wins. A segment may hold records only after a superblock that lists it is durable.
 //! Layout of a slot: BLAKE3 of the rest of the sector (32), magic (8), format version `u32`, number of segments
 //! `u32`, sequence `u64`, durable height `u64`, state root at that height (32), genesis block id (32), genesis
-//! state root (32), key of the record hashes (32), zeros. Segments are numbered from 0 without gaps, so their number is their list.
+//! state root (32), key of the record hashes (32); in format 2 what the store begins from: height `u64`, block id (32),
+//! state root (32), bytes `u64` of the file of its accounts ([`crate::base`]), hash of that file's last record (32); zeros.
+//! A store that begins at genesis is written in format 1. Segments are numbered from 0 without gaps, so their number is
+//! their list.
 
 use crate::StateError;
 use crate::storage::{SECTOR_BYTES, StorageFile, SyncSite};
@@ -18,8 +21,10 @@ pub const NAME: &str = "superblock";
 pub const SLOT_STRIDE_BYTES: u64 = 4096;
 /// Bytes of the file.
 pub const FILE_BYTES: u64 = 2 * SLOT_STRIDE_BYTES;
-/// The format this code writes and reads.
+/// The format of a store that begins at genesis.
 pub const FORMAT: u32 = 1;
+/// The format of a store that begins at a snapshot.
+pub const FORMAT_BASE: u32 = 2;
 const MAGIC: [u8; 8] = *b"ROKOSUPR";
 const SLOT_BYTES: usize = SECTOR_BYTES as usize;
 
@@ -40,6 +45,23 @@ pub struct Superblock {
     pub genesis_root: Hash32,
     /// Random, fixed when the store is created: the key of every record's hash.
     pub key: [u8; 32],
+    /// What the store begins from, when that is not genesis.
+    pub base: Option<Base>,
+}
+
+/// A snapshot that a store begins from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The height of the block that it is the state after.
+    pub height: u64,
+    /// That block.
+    pub block_id: BlockId,
+    /// The state root after it.
+    pub root: Hash32,
+    /// Bytes of the file that holds the accounts.
+    pub bytes: u64,
+    /// Hash of that file's last record, which chains to all others.
+    pub hash: [u8; 32],
 }
 
 /// What both slots say.
@@ -60,7 +82,7 @@ impl Superblock {
         out.clear();
         out.put(&[0; 32]);
         out.put(&MAGIC);
-        out.put_u32(FORMAT);
+        out.put_u32(if self.base.is_some() { FORMAT_BASE } else { FORMAT });
         out.put_u32(self.segments);
         out.put_u64(self.sequence);
         out.put_u64(self.durable_height);
@@ -68,6 +90,13 @@ impl Superblock {
         out.put(&self.genesis_id.0);
         out.put(&self.genesis_root.0);
         out.put(&self.key);
+        if let Some(base) = &self.base {
+            out.put_u64(base.height);
+            out.put(&base.block_id.0);
+            out.put(&base.root.0);
+            out.put_u64(base.bytes);
+            out.put(&base.hash);
+        }
         out.resize(SLOT_BYTES, 0);
         let hash = blake3::hash(&out[32..]);
         out[..32].copy_from_slice(hash.as_bytes());
@@ -86,14 +115,15 @@ impl Superblock {
             let genesis_id = BlockId(reader.array("genesis id")?);
             let genesis_root = Hash32(reader.array("genesis root")?);
             let key = reader.array("key")?;
+            let base = if format == FORMAT_BASE { Some(read_base(&mut reader)?) } else { None };
             Ok::<_, roko_wire::codec::DecodeError>((
                 format,
-                Superblock { sequence, segments, durable_height, root, genesis_id, genesis_root, key },
+                Superblock { sequence, segments, durable_height, root, genesis_id, genesis_root, key, base },
             ))
         })();
         match decoded {
-            Ok((FORMAT, superblock)) => Ok(Some(superblock)),
-            Ok((found, _)) => Err(StateError::WrongFormat { found, known: FORMAT }),
+            Ok((FORMAT | FORMAT_BASE, superblock)) => Ok(Some(superblock)),
+            Ok((found, _)) => Err(StateError::WrongFormat { found, known: FORMAT_BASE }),
             Err(_) => Ok(None),
         }
     }
@@ -131,4 +161,14 @@ impl Superblock {
         }
         Ok(found)
     }
+}
+
+fn read_base(reader: &mut Reader<'_>) -> Result<Base, roko_wire::codec::DecodeError> {
+    Ok(Base {
+        height: reader.u64("base height")?,
+        block_id: BlockId(reader.array("base block id")?),
+        root: Hash32(reader.array("base root")?),
+        bytes: reader.u64("base bytes")?,
+        hash: reader.array("base hash")?,
+    })
 }

@@ -49,6 +49,13 @@ pub(crate) fn node_hash(left: &Hash32, right: &Hash32) -> Hash32 {
     Hash32(hasher.finalize().into())
 }
 
+/// The root above a subtree of hash `start` on the path of `key`, whose hashes beside it are `siblings`, top first.
+pub(crate) fn fold(siblings: &[Hash32], key: &Key, start: Hash32) -> Hash32 {
+    siblings.iter().enumerate().rev().fold(start, |hash, (depth, sibling)| {
+        if bit(key, depth) { node_hash(sibling, &hash) } else { node_hash(&hash, sibling) }
+    })
+}
+
 /// An account and its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaf {
@@ -83,7 +90,7 @@ pub(crate) fn hash_of(link: &Link) -> Hash32 {
     }
 }
 
-fn accounts_in(link: &Link) -> usize {
+pub(crate) fn accounts_in(link: &Link) -> usize {
     match link {
         Link::Empty => 0,
         Link::Leaf(_) => 1,
@@ -157,21 +164,26 @@ impl Tree {
 
     /// Every account, in the order of the places (not of the addresses).
     pub fn iter(&self) -> impl Iterator<Item = (Address, Account)> + '_ {
-        let mut stack = vec![&self.top];
-        core::iter::from_fn(move || {
-            loop {
-                match stack.pop()? {
-                    Link::Empty => {}
-                    Link::Leaf(leaf) => return Some((leaf.1.address, leaf.1.account)),
-                    Link::Branch(branch) => stack.extend([&branch.right, &branch.left]),
-                }
-            }
-        })
+        accounts_of(&self.top)
     }
 
     pub(crate) const fn top(&self) -> &Link {
         &self.top
     }
+}
+
+/// A subtree's accounts, in the order of their places.
+pub(crate) fn accounts_of(link: &Link) -> impl Iterator<Item = (Address, Account)> + '_ {
+    let mut stack = vec![link];
+    core::iter::from_fn(move || {
+        loop {
+            match stack.pop()? {
+                Link::Empty => {}
+                Link::Leaf(leaf) => return Some((leaf.1.address, leaf.1.account)),
+                Link::Branch(branch) => stack.extend([&branch.right, &branch.left]),
+            }
+        }
+    })
 }
 
 /// Applies sorted, distinct changes to a subtree.
@@ -224,7 +236,7 @@ fn leaves_of(changes: &[Change], old: Option<&Leaf>) -> Vec<Leaf> {
 }
 
 /// A subtree of sorted, distinct leaves.
-fn build(depth: usize, leaves: &[Leaf]) -> Link {
+pub(crate) fn build(depth: usize, leaves: &[Leaf]) -> Link {
     match leaves {
         [] => Link::Empty,
         [leaf] => Link::Leaf(Arc::new((leaf_hash(&leaf.key, &leaf.account), *leaf))),

@@ -13,6 +13,16 @@ fn open(storage: &FaultStorage) -> Result<(Store, OpenReport), StateError> {
     StateStore::open_with(storage.clone(), &genesis(), GENESIS_ID, options())
 }
 
+/// A chain that begins from a snapshot, ended in order.
+fn written_from_snapshot() -> (Chain, FaultStorage) {
+    let chain = Chain::random(32, 14).from_snapshot(6);
+    let storage = FaultStorage::new();
+    let (mut store, _) = chain.open(&storage).unwrap();
+    assert!(chain.commit_rest(&mut store).1);
+    store.close().unwrap();
+    (chain, storage)
+}
+
 fn mend(storage: &FaultStorage) -> Result<Repair, StateError> {
     repair(storage, &genesis(), GENESIS_ID, options())
 }
@@ -104,4 +114,32 @@ fn a_missing_segment_ends_what_is_kept() {
     assert_eq!(mended.segment, names[0]);
     assert_eq!(mended.removed, names[2..]);
     goes_on(&chain, &storage, mended.kept.0);
+}
+
+#[test]
+fn a_store_that_begins_from_a_snapshot_is_repaired_down_to_it() {
+    let (chain, storage) = written_from_snapshot();
+    let names = segments(&storage);
+    assert!(names.len() >= 2, "{names:?}");
+    let (mut least, mut most) = (u64::MAX, 0);
+    for name in &names {
+        let contents = storage.contents(name).unwrap();
+        let used = contents.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for byte in (0..used).step_by(487) {
+            let storage = storage.restart();
+            assert!(storage.flip_bit(name, byte as u64 * 8 + 3));
+            assert!(matches!(open(&storage), Err(StateError::Corrupt { .. })), "{name} {byte}");
+            let kept = mend(&storage).unwrap().kept.0;
+            goes_on(&chain, &storage, kept);
+            (least, most) = (least.min(kept), most.max(kept));
+        }
+    }
+    assert!(least == 6 && most + 4 > chain.blocks.len() as u64, "kept {least} to {most}");
+    // Nothing stands before the snapshot itself.
+    for byte in [40, 900, 2_000] {
+        let storage = storage.restart();
+        assert!(storage.flip_bit("base", byte * 8));
+        assert!(matches!(open(&storage), Err(StateError::BaseDamaged { .. })), "{byte}");
+        assert!(matches!(mend(&storage), Err(StateError::BaseDamaged { .. })), "{byte}");
+    }
 }

@@ -7,12 +7,14 @@ mod common;
 
 use common::{Chain, GENESIS_ID, genesis, options};
 use roko_state::fault::{Crash, FaultStorage};
-use roko_state::{CrashPoint, OpenReport, StateError, StateStore, Storage, SyncSite};
+use roko_state::{CrashPoint, OpenReport, SnapshotBuilder, StateError, StateStore, Storage, SyncSite};
 
 type Store = StateStore<FaultStorage>;
 
 /// The sites of the store; the vote log has its own suite.
-const SITES: [SyncSite; 8] = [
+const SITES: [SyncSite; 10] = [
+    SyncSite::Base,
+    SyncSite::DirectoryBase,
     SyncSite::Record,
     SyncSite::SuperblockCreate,
     SyncSite::SuperblockRoll,
@@ -23,19 +25,19 @@ const SITES: [SyncSite; 8] = [
     SyncSite::DirectoryRoll,
 ];
 
-fn open(storage: &FaultStorage) -> Result<(Store, OpenReport), StateError> {
-    StateStore::open_with(storage.clone(), &genesis(), GENESIS_ID, options())
+fn open(chain: &Chain, storage: &FaultStorage) -> Result<(Store, OpenReport), StateError> {
+    chain.open(storage)
 }
 
 /// Runs the chain until it ends or the machine stops; returns the last acknowledged height.
 fn run(chain: &Chain, storage: &FaultStorage) -> u64 {
-    let Ok((mut store, _)) = open(storage) else { return 0 };
+    let Ok((mut store, _)) = open(chain, storage) else { return 0 };
     chain.commit_rest(&mut store).0
 }
 
 /// Opens what a crash left, holds it against the oracle, and returns the store.
 fn reopen(chain: &Chain, storage: &FaultStorage, acknowledged: u64, when: &str) -> Result<Store, String> {
-    let (store, report) = open(storage).map_err(|error| format!("{when}: {error}"))?;
+    let (store, report) = open(chain, storage).map_err(|error| format!("{when}: {error}"))?;
     let height = store.last().height.0;
     if height < acknowledged {
         return Err(format!("{when}: height {height} after {acknowledged} was acknowledged"));
@@ -107,6 +109,32 @@ fn torture_restarts(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), Stri
     Ok(())
 }
 
+/// Fetching a snapshot is stopped at every operation: what was kept is there, and the rest follows.
+fn torture_fetch(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String> {
+    let mut operation = 0;
+    while chain.base > 0 {
+        let storage = stopped_at(operation, ignored);
+        let mut kept = 0;
+        let done = chain.fetch(&storage, &mut kept).is_ok();
+        for how in [Crash::DropAll, Crash::Random(operation)] {
+            let storage = storage.crash(how);
+            let when = format!("fetching, operation {operation}, {how:?}");
+            let resumed = SnapshotBuilder::resume(&storage, &genesis(), GENESIS_ID);
+            let resumed = resumed.map_err(|error| format!("{when}: {error}"))?;
+            let there = resumed.map_or(0, |builder| builder.covered().len());
+            if there < kept {
+                return Err(format!("{when}: {there} ranges after {kept} were kept"));
+            }
+            reopen(chain, &storage, chain.base as u64, &when)?;
+        }
+        if done {
+            break;
+        }
+        operation += 1;
+    }
+    Ok(())
+}
+
 /// Each named crash point, each time it is passed.
 fn torture_points(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String> {
     for point in CrashPoint::ALL {
@@ -115,9 +143,11 @@ fn torture_points(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String
             for how in [Crash::DropAll, Crash::Random(commits as u64)] {
                 let storage = FaultStorage::new();
                 storage.ignore_syncs(ignored);
-                let (mut store, _) = open(&storage).map_err(|error| error.to_string())?;
+                let (mut store, _) = open(chain, &storage).map_err(|error| error.to_string())?;
                 let done: usize = chain.batches[..commits].iter().sum();
-                store.commit_batch(&chain.blocks[..done]).map_err(|error| error.to_string())?;
+                store
+                    .commit_batch(&chain.blocks[chain.base..done.max(chain.base)])
+                    .map_err(|error| error.to_string())?;
                 storage.stop_at_point(point);
                 let (acknowledged, _) = chain.commit_rest(&mut store);
                 reached += u64::from(storage.is_stopped());
@@ -135,12 +165,12 @@ fn torture_points(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String
 fn torture_close(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String> {
     let storage = FaultStorage::new();
     storage.ignore_syncs(ignored);
-    let (mut store, _) = open(&storage).map_err(|error| error.to_string())?;
+    let (mut store, _) = open(chain, &storage).map_err(|error| error.to_string())?;
     store.commit_batch(&chain.blocks[..1]).map_err(|error| error.to_string())?;
     store.close().map_err(|error| error.to_string())?;
     let storage = storage.crash(Crash::DropAll);
     storage.flip_bit("segment-00000000", 8 * 200);
-    match open(&storage) {
+    match open(chain, &storage) {
         Err(StateError::Corrupt { .. }) => Ok(()),
         Err(error) => Err(error.to_string()),
         Ok((_, report)) => Err(format!("damage passed for a torn end: {:?}", report.cut)),
@@ -149,9 +179,11 @@ fn torture_close(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String>
 
 fn torture(ignored: Option<SyncSite>) -> Result<(), String> {
     torture_close(&Chain::random(1, 3), ignored)?;
-    for seed in [3, 4] {
+    for (seed, base) in [(3, 0), (4, 0), (13, 5)] {
         let chain = Chain::random(seed, 14);
-        let named = |error| format!("seed {seed}: {error}");
+        let chain = if base > 0 { chain.from_snapshot(base) } else { chain };
+        let named = |error| format!("seed {seed}, base {base}: {error}");
+        torture_fetch(&chain, ignored).map_err(named)?;
         torture_operations(&chain, ignored).map_err(named)?;
         torture_restarts(&chain, ignored).map_err(named)?;
         torture_points(&chain, ignored).map_err(named)?;
@@ -183,7 +215,7 @@ fn crashes_while_recovering_lose_nothing() {
             let acknowledged = run(&chain, &storage);
             let storage = storage.crash(Crash::Random(operation ^ inner << 32));
             storage.stop_at(inner);
-            let stopped = open(&storage).is_err();
+            let stopped = open(&chain, &storage).is_err();
             crash_and_go_on(
                 &chain,
                 &storage,
@@ -205,7 +237,7 @@ fn a_full_disk_changes_nothing_and_the_commit_can_be_tried_again() {
     let mut refusals = 0;
     for spare in (0..20_000).step_by(512) {
         let storage = FaultStorage::new();
-        let (mut store, _) = open(&storage).unwrap();
+        let (mut store, _) = open(&chain, &storage).unwrap();
         let used = 8 * 1024 + 8192;
         storage.set_space_bytes(Some(used + spare));
         let mut height = 0;
@@ -234,7 +266,7 @@ fn a_full_disk_changes_nothing_and_the_commit_can_be_tried_again() {
 }
 
 fn return_to_room(chain: &Chain, storage: &FaultStorage) {
-    let (mut store, _) = open(storage).unwrap();
+    let (mut store, _) = open(chain, storage).unwrap();
     assert!(chain.commit_rest(&mut store).1);
     chain.check(&store).unwrap();
 }
@@ -247,7 +279,7 @@ fn each_refused_operation_is_retried_or_closes_the_store() {
     for kind in [std::io::ErrorKind::StorageFull, std::io::ErrorKind::Other] {
         for operation in 5..whole.operations() {
             let storage = FaultStorage::new();
-            let (mut store, _) = open(&storage).unwrap();
+            let (mut store, _) = open(&chain, &storage).unwrap();
             storage.refuse(operation, kind);
             let (mut acknowledged, whole) = chain.commit_rest(&mut store);
             if !whole {
@@ -271,9 +303,13 @@ fn each_refused_operation_is_retried_or_closes_the_store() {
 
 #[test]
 fn a_flipped_bit_anywhere_is_found() {
-    let chain = Chain::random(8, 12);
+    flip_every_bit(&Chain::random(8, 12));
+    flip_every_bit(&Chain::random(14, 6).from_snapshot(4));
+}
+
+fn flip_every_bit(chain: &Chain) {
     let storage = FaultStorage::new();
-    let (mut store, _) = open(&storage).unwrap();
+    let (mut store, _) = open(chain, &storage).unwrap();
     assert!(chain.commit_rest(&mut store).1);
     let end = store.last().height.0;
     store.close().unwrap();
@@ -288,8 +324,9 @@ fn a_flipped_bit_anywhere_is_found() {
             let storage = storage.restart();
             assert!(storage.flip_bit(&name, (byte * 8 + byte % 8) as u64));
             flips += 1;
-            match open(&storage) {
+            match open(chain, &storage) {
                 Err(StateError::Corrupt { .. }) => assert!(name.starts_with("segment"), "{name} {byte}"),
+                Err(StateError::BaseDamaged { .. }) => assert_eq!(name, "base", "{byte}"),
                 Err(error) => panic!("{name} {byte}: {error}"),
                 Ok((store, report)) => {
                     assert!(name == "superblock" && report.superblock_damaged.is_some(), "{name} {byte}");
@@ -316,7 +353,7 @@ fn a_damaged_superblock_does_not_hide_the_segment_that_only_it_listed() {
             let storage = storage.crash(Crash::DropAll);
             storage.flip_bit("superblock", (listed as u64 % 2) * 4096 * 8 + 700);
             let mut store = reopen(&chain, &storage, block.height.0, "newest superblock damaged").unwrap();
-            assert_eq!(open(&storage).unwrap().1.superblock_damaged, None, "it is repaired");
+            assert_eq!(open(&chain, &storage).unwrap().1.superblock_damaged, None, "it is repaired");
             assert!(chain.commit_rest(&mut store).1);
             reopen(&chain, &storage.crash(Crash::DropAll), chain.blocks.len() as u64, "repaired").unwrap();
             return;
@@ -329,7 +366,7 @@ fn a_damaged_superblock_does_not_hide_the_segment_that_only_it_listed() {
 fn a_bit_flipped_under_an_open_store_is_found_by_the_first_read() {
     let chain = Chain::random(9, 4);
     let storage = FaultStorage::new();
-    let (mut store, _) = open(&storage).unwrap();
+    let (mut store, _) = open(&chain, &storage).unwrap();
     chain.commit_rest(&mut store);
     storage.flip_bit("segment-00000000", 8 * 300 + 1);
     let damaged = chain.blocks.iter().filter(|block| store.block(block.height).is_err()).count();
@@ -340,7 +377,7 @@ fn a_bit_flipped_under_an_open_store_is_found_by_the_first_read() {
 fn another_genesis_and_wrong_blocks_are_refused() {
     let chain = Chain::random(10, 4);
     let storage = FaultStorage::new();
-    let (mut store, report) = open(&storage).unwrap();
+    let (mut store, report) = open(&chain, &storage).unwrap();
     assert!(report.created);
     assert!(matches!(store.commit(&chain.blocks[1]), Err(StateError::WrongHeight { expected: 1, got: 2 })));
     let mut wrong = chain.blocks[0].clone();

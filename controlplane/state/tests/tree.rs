@@ -5,7 +5,8 @@ mod common;
 use common::{account, address};
 use proptest::prelude::*;
 use roko_state::proof::PROOF_BYTES_MAX;
-use roko_state::{Proof, Tree};
+use roko_state::{Proof, Tree, range};
+use roko_wire::snapshot::StateRange;
 use roko_wire::{Account, Address, Hash32};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -142,4 +143,73 @@ fn the_empty_tree_proves_absence() {
     let proof = Tree::new().prove(&address(3));
     assert!(proof.verify(&Hash32::ZERO, &address(3), None));
     assert!(!proof.verify(&Hash32::ZERO, &address(3), Some(&account(0))));
+}
+
+/// Places of a tree's ranges, with the range that is answered there.
+fn ranges(tree: &Tree, accounts_max: usize) -> Vec<([u8; 32], StateRange)> {
+    let (mut ranges, mut next) = (Vec::new(), Some([0; 32]));
+    while let Some(from) = next {
+        let zeros = (0..256).rev().take_while(|bit| from[bit / 8] >> (7 - bit % 8) & 1 == 0).count();
+        let range = tree.range(&from, 256 - zeros, accounts_max);
+        next = range::after(&from, range.siblings.len());
+        ranges.push((from, range));
+    }
+    ranges
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn ranges_cover_the_state_and_prove_it(batch in changes(), accounts_max in 1_usize..9) {
+        let tree = Tree::new().update(&batch);
+        let mut covered = Vec::new();
+        for (from, range) in ranges(&tree, accounts_max) {
+            prop_assert!(range.accounts.len() <= accounts_max);
+            let proven = range::prove(range.clone(), &tree.root(), &from).unwrap();
+            prop_assert_eq!(usize::from(proven.depth), range.siblings.len());
+            covered.extend(proven.accounts);
+        }
+        prop_assert_eq!(covered, tree.iter().collect::<Vec<_>>());
+    }
+
+    /// Nothing that is left out, added, altered, moved or of another state passes.
+    #[test]
+    fn a_wrong_range_is_refused(
+        batch in changes(),
+        what in 0_u8..6,
+        at in any::<prop::sample::Index>(),
+        accounts_max in 1_usize..9,
+    ) {
+        let tree = Tree::new().update(&batch);
+        let all = ranges(&tree, accounts_max);
+        let (from, range) = &all[at.index(all.len())];
+        let (from, mut wrong, mut root) = (*from, range.clone(), tree.root());
+        match what {
+            0 if !wrong.accounts.is_empty() => drop(wrong.accounts.remove(at.index(wrong.accounts.len()))),
+            1 => wrong.accounts.push((address(77), account(1))),
+            2 if !wrong.accounts.is_empty() => {
+                let place = at.index(wrong.accounts.len());
+                wrong.accounts[place].1.nonce += 1;
+            }
+            3 if wrong.accounts.len() > 1 => wrong.accounts.swap(0, 1),
+            4 if !wrong.siblings.is_empty() => {
+                let place = at.index(wrong.siblings.len());
+                wrong.siblings[place].0[5] ^= 1;
+            }
+            _ => root.0[0] ^= 1,
+        }
+        prop_assert!(range::prove(wrong, &root, &from).is_err());
+    }
+}
+
+#[test]
+fn places_are_cut_and_follow_each_other_by_depth() {
+    let place = |first: u8| core::array::from_fn::<u8, 32, _>(|at| if at == 0 { first } else { 0 });
+    let full = [0xff; 32];
+    assert_eq!(range::first_place(&full, 3), place(0xe0));
+    assert_eq!((range::first_place(&full, 256), range::first_place(&full, 0)), (full, [0; 32]));
+    assert_eq!(range::after(&place(0x20), 3), Some(place(0x40)));
+    assert_eq!(range::after(&place(0x60), 3), Some(place(0x80)));
+    assert_eq!((range::after(&full, 256), range::after(&[0; 32], 0)), (None, None));
 }

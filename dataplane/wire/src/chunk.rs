@@ -80,7 +80,13 @@ impl<'a> Chunk<'a> {
 
 const PROPOSE_SIGNING_BYTES: usize = 15 + 8 + 8 + 8 + 32;
 
-fn propose_signing_bytes(domain: SigningDomain, view: View, block: &BlockId) -> [u8; PROPOSE_SIGNING_BYTES] {
+/// What a proposer signs.
+#[must_use]
+pub fn propose_signing_bytes(
+    domain: SigningDomain,
+    view: View,
+    block: &BlockId,
+) -> [u8; PROPOSE_SIGNING_BYTES] {
     let mut out = ArrayVec::<u8, PROPOSE_SIGNING_BYTES>::new();
     out.put(b"roko/propose/1\0");
     out.put_u64(domain.chain_id.0);

@@ -18,6 +18,7 @@
 //! 5. [`chunk`] and [`merkle`]: how a body travels, and how a piece proves where it belongs.
 //! 6. [`vote`]: ballots, certificates, and what their signatures cover.
 //! 7. [`genesis`] and [`account`]: what a chain starts from, and what its state holds.
+//! 8. [`sync`] and [`snapshot`]: how a node that is behind or new gets blocks and state.
 //!
 //! [`ids`], [`nano`], [`clock`], [`port_clock`], [`codec`] and [`limits`] serve all of them.
 //!
@@ -44,6 +45,7 @@ pub mod order;
 pub mod port_clock;
 pub mod rlp;
 pub mod rules;
+pub mod snapshot;
 pub mod stamp;
 pub mod sync;
 pub mod tx;

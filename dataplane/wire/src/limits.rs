@@ -28,10 +28,22 @@ pub const CHUNKS_MAX: usize = BLOCK_BYTES_MAX.div_ceil(CHUNK_DATA_BYTES);
 pub const PROPOSE_CERTIFICATES_MAX: usize = 4;
 /// Most blocks of one question when a node catches up: a second or two of a busy chain.
 pub const SYNC_BLOCKS_MAX: usize = 256;
+/// Blocks between two heights whose state is kept for snapshots, the same for every node, so that one asker can fetch from
+/// several: ten seconds of a busy chain.
+pub const SNAPSHOT_BLOCKS: usize = 1_024;
+/// Most headers from a snapshot's block to one with a proof of its own: a node that caught up keeps one for each range.
+pub const SNAPSHOT_HEADERS_MAX: usize = 4 * SYNC_BLOCKS_MAX + 1;
+/// Most accounts of one answer: half a megabyte.
+pub const RANGE_ACCOUNTS_MAX: usize = 4_096;
 /// Depth of the deepest Merkle path on the wire: a tree of `BLOCK_TXS_MAX` leaves.
 pub const MERKLE_DEPTH_MAX: usize = 13;
 
 const _: () = assert!(1 << MERKLE_DEPTH_MAX >= BLOCK_TXS_MAX);
+// A snapshot's anchor: headers, receipts of a full block (73 bytes each), a few certificates.
+const _: () = assert!(
+    SNAPSHOT_HEADERS_MAX * (crate::block::Header::BYTES_MIN + 32) + BLOCK_TXS_MAX * 73 + 65_536
+        <= crate::sync::SYNC_BYTES_MAX
+);
 const _: () = assert!(1 << MERKLE_DEPTH_MAX >= CHUNKS_MAX);
 const _: () = assert!(1 << STAMP_DEPTH_MAX >= TXS_PER_MESSAGE_MAX);
 const _: () = assert!(

@@ -4,16 +4,20 @@
 //! sends questions one at a time; answers come in order.
 //!
 //! ```text
-//! 1 GetTip                      ->  2 Tip       height u64 | view u64 | block id (32)
+//! 1 GetTip                      ->  2 Tip       height u64 | view u64 | block id (32) | first height u64
 //! 3 GetBlocks  from u64 | count u16  ->  4 Block     header | seals | body    as many as there are, at most `count`,
 //!                                   5 End       ends the answer
+//! 6 GetSnapshot                 ->  7 Snapshot  anchor          or 5 End, when there is none
+//! 8 GetRange   height u64 | from (32) | depth u16  ->  9 Range  a subtree, or 5 End, when that height is not kept
 //! ```
-//! A block's header and seals are canonical layouts; its body is the rest, as long as the header says.
+//! A block's header and seals are canonical layouts; its body is the rest, as long as the header says. What snapshots
+//! are made of stands in [`crate::snapshot`].
 
 use crate::block::Header;
 use crate::codec::{DecodeError, Reader, Sink};
-use crate::ids::{BlockId, Height, View};
+use crate::ids::{BlockId, Hash32, Height, View};
 use crate::limits::{BLOCK_BYTES_MAX, SYNC_BLOCKS_MAX};
+use crate::snapshot::{Anchor, STATE_DEPTH_MAX, StateRange};
 use crate::vote::Certificate;
 
 /// Bytes of a frame's length field.
@@ -46,10 +50,8 @@ impl Seals {
     /// Appends the layout: signature (64), then for justification and proof a count (`u16`) and the certificates.
     pub fn write(&self, out: &mut impl Sink) {
         out.put(&self.signature.0);
-        for list in [&self.justification, &self.proof] {
-            out.put_u16(list.len() as u16);
-            list.iter().for_each(|certificate| certificate.write(out));
-        }
+        write_certificates(&self.justification, out);
+        write_certificates(&self.proof, out);
     }
 
     /// Reads the layout.
@@ -58,12 +60,19 @@ impl Seals {
     /// When a field is cut short or means nothing.
     pub fn read(reader: &mut Reader<'_>) -> Result<Seals, DecodeError> {
         let signature = Signature(reader.array("proposal signature")?);
-        let mut list = || -> Result<Vec<Certificate>, DecodeError> {
-            let count = reader.u16("certificate count")?;
-            (0..count).map(|_| Certificate::read(reader)).collect()
-        };
-        Ok(Seals { signature, justification: list()?, proof: list()? })
+        Ok(Seals { signature, justification: read_certificates(reader)?, proof: read_certificates(reader)? })
     }
+}
+
+/// Appends certificates: a count (`u16`), then each.
+pub(crate) fn write_certificates(list: &[Certificate], out: &mut impl Sink) {
+    out.put_u16(list.len() as u16);
+    list.iter().for_each(|certificate| certificate.write(out));
+}
+
+pub(crate) fn read_certificates(reader: &mut Reader<'_>) -> Result<Vec<Certificate>, DecodeError> {
+    let count = reader.u16("certificate count")?;
+    (0..count).map(|_| Certificate::read(reader)).collect()
 }
 
 /// A final block as it travels.
@@ -92,6 +101,8 @@ pub enum SyncMessage<'a> {
         view: View,
         /// Its id.
         block: BlockId,
+        /// Height of the first block that is there: above 1 where a snapshot was the beginning.
+        first: Height,
     },
     /// Asks for final blocks, oldest first.
     GetBlocks {
@@ -104,6 +115,22 @@ pub enum SyncMessage<'a> {
     Block(SealedBlock<'a>),
     /// There are no more for this question.
     End,
+    /// Asks for the newest snapshot of the state.
+    GetSnapshot,
+    /// What it is the state after.
+    Snapshot(Anchor<'a>),
+    /// Asks for accounts of a snapshot.
+    GetRange {
+        /// The snapshot's height.
+        height: Height,
+        /// The place at which the subtree begins.
+        from: Hash32,
+        /// How many bits its places share at least; the others of `from` are zero. A subtree of one account or none
+        /// may be larger.
+        depth: u16,
+    },
+    /// The largest subtree there that fits an answer.
+    Range(StateRange),
 }
 
 const GET_TIP: u8 = 1;
@@ -111,17 +138,22 @@ const TIP: u8 = 2;
 const GET_BLOCKS: u8 = 3;
 const BLOCK: u8 = 4;
 const END: u8 = 5;
+const GET_SNAPSHOT: u8 = 6;
+const SNAPSHOT: u8 = 7;
+const GET_RANGE: u8 = 8;
+const RANGE: u8 = 9;
 
 impl<'a> SyncMessage<'a> {
     /// Appends the message without its length.
     pub fn write(&self, out: &mut impl Sink) {
         match self {
             SyncMessage::GetTip => out.put_u8(GET_TIP),
-            SyncMessage::Tip { height, view, block } => {
+            SyncMessage::Tip { height, view, block, first } => {
                 out.put_u8(TIP);
                 out.put_u64(height.0);
                 out.put_u64(view.0);
                 out.put(&block.0);
+                out.put_u64(first.0);
             }
             SyncMessage::GetBlocks { from, count } => {
                 out.put_u8(GET_BLOCKS);
@@ -135,6 +167,21 @@ impl<'a> SyncMessage<'a> {
                 out.put(block.body);
             }
             SyncMessage::End => out.put_u8(END),
+            SyncMessage::GetSnapshot => out.put_u8(GET_SNAPSHOT),
+            SyncMessage::Snapshot(anchor) => {
+                out.put_u8(SNAPSHOT);
+                anchor.write(out);
+            }
+            SyncMessage::GetRange { height, from, depth } => {
+                out.put_u8(GET_RANGE);
+                out.put_u64(height.0);
+                out.put(&from.0);
+                out.put_u16(*depth);
+            }
+            SyncMessage::Range(range) => {
+                out.put_u8(RANGE);
+                range.write(out);
+            }
         }
     }
 
@@ -150,6 +197,7 @@ impl<'a> SyncMessage<'a> {
                 height: Height(reader.u64("height")?),
                 view: View(reader.u64("view")?),
                 block: BlockId(reader.array("block id")?),
+                first: Height(reader.u64("first height")?),
             },
             GET_BLOCKS => read_get_blocks(&mut reader)?,
             BLOCK => {
@@ -159,6 +207,14 @@ impl<'a> SyncMessage<'a> {
                 SyncMessage::Block(SealedBlock { header, seals, body })
             }
             END => SyncMessage::End,
+            GET_SNAPSHOT => SyncMessage::GetSnapshot,
+            SNAPSHOT => SyncMessage::Snapshot(Anchor::read(&mut reader)?),
+            GET_RANGE => SyncMessage::GetRange {
+                height: Height(reader.u64("snapshot height")?),
+                from: Hash32(reader.array("first place")?),
+                depth: reader.count_u16("depth", STATE_DEPTH_MAX)? as u16,
+            },
+            RANGE => SyncMessage::Range(StateRange::read(&mut reader)?),
             other => return Err(DecodeError::BadValue { field: "kind", value: u64::from(other) }),
         };
         reader.finish()?;

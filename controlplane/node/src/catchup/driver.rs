@@ -1,18 +1,16 @@
 //! The asking end: peers, what is asked of them, and what becomes of their answers.
 
-use super::check::{CheckError, Received, execute_all, proven};
-use super::plan::{Plan, Range};
-use super::server::{ANSWER_BYTES_MAX, PIECE_BYTES};
-use super::stream::{Stream, read, send};
+use super::check::{CheckError, Signed, execute_all, proven};
+use super::plan::Plan;
+use super::stream::Stream;
+use super::talk::{Answer, Ask, PATIENCE, converse};
 use crate::chain::Chain;
 use crate::observe::Observer;
 use crate::replica::blocks::Outcome;
 use crate::replica::catchup::CaughtUp;
 use crate::wake::Waker;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_peers::Offence;
-use roko_wire::Height;
-use roko_wire::sync::{SYNC_BYTES_MAX, SyncMessage};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
@@ -22,19 +20,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// How long a peer may take for the next message of an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the control thread may take: it waits for the disk at most.
 const CONTROL_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a peer is left alone that sent what does not hold, and one that could not be reached.
-const PENALTY: Duration = Duration::from_secs(60);
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const PENALTY: Duration = Duration::from_secs(60);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// Blocks without a proof that they are final, at most: an honest chain commits far more often.
 const UNPROVEN_MAX: usize = 4 * roko_wire::limits::SYNC_BLOCKS_MAX;
 /// And bytes of their bodies.
 const UNPROVEN_BYTES_MAX: usize = 64 << 20;
-/// Bytes of an answer at most: what ends one, a piece more, and the message that goes over it.
-const ANSWER_TAKEN_MAX: usize = ANSWER_BYTES_MAX + PIECE_BYTES + SYNC_BYTES_MAX;
 
 /// What the control thread is asked.
 #[derive(Debug)]
@@ -86,27 +80,14 @@ impl Settings {
     };
 }
 
-/// What a peer is asked.
-#[derive(Clone, Copy, Debug)]
-enum Ask {
-    Tip,
-    Blocks(Range),
-}
-
-/// What came of it.
-enum Answer {
-    Connected(mpsc::Sender<Ask>),
-    Tip(Height),
-    Blocks(Vec<Received>),
-    Failed(io::Error),
-}
-
 /// Both ends of a channel.
 type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 
 /// What is known of a peer.
 struct Peer {
     asks: Option<mpsc::Sender<Ask>>,
+    /// The first block that it has, and the last.
+    first: u64,
     tip: u64,
     busy: bool,
     /// The fetch for which it was last asked for blocks.
@@ -116,8 +97,8 @@ struct Peer {
 
 /// A piece that was checked and handed over.
 enum Checked {
-    /// The control thread has made it final; what is left had no proof yet.
-    Taken { base: Arc<Outcome>, rest: Vec<Received> },
+    /// It is with the control thread, which will say whether it made it final; what is left had no proof yet.
+    Given { base: Arc<Outcome>, rest: Vec<Signed>, taken: Option<Receiver<bool>> },
     /// It does not hold.
     Refused(CheckError),
     /// The control thread went on by itself, or has stopped.
@@ -127,12 +108,16 @@ enum Checked {
 /// A fetch under way.
 struct Fetch {
     number: u64,
-    plan: Plan<Received>,
+    plan: Plan<Signed>,
     /// What the next blocks are checked against; not here while a piece is being checked.
     base: Option<Arc<Outcome>>,
-    unproven: Vec<Received>,
+    unproven: Vec<Signed>,
+    /// What the control thread says of the piece before.
+    taken: Option<Receiver<bool>>,
     /// Who sent the last of what is being checked.
     blamed: usize,
+    /// Whether it was said that nobody has the next block.
+    told_missing: bool,
 }
 
 /// See the module.
@@ -165,8 +150,9 @@ impl Driver {
         observer: Arc<Observer>,
     ) -> Driver {
         let now = Instant::now();
-        let peer =
-            |number| (number, Peer { asks: None, tip: 0, busy: false, asked_in: 0, left_alone_until: now });
+        let peer = |number| {
+            (number, Peer { asks: None, first: 1, tip: 0, busy: false, asked_in: 0, left_alone_until: now })
+        };
         let peers = dial.peers().into_iter().map(peer).collect();
         Driver {
             chain,
@@ -206,7 +192,8 @@ impl Driver {
         for (number, peer) in &mut self.peers {
             if peer.asks.is_none() && peer.left_alone_until <= now {
                 peer.left_alone_until = now + PATIENCE;
-                tokio::spawn(converse(*number, self.dial.dial(*number), self.answers.0.clone()));
+                let (chain, answers) = (Arc::clone(&self.chain), self.answers.0.clone());
+                tokio::spawn(converse(chain, *number, self.dial.dial(*number), answers));
             }
         }
         if now >= self.polled + self.settings.poll {
@@ -244,7 +231,15 @@ impl Driver {
             let plan = Plan::new(base.height.0, target);
             self.fetches += 1;
             let number = self.fetches;
-            self.fetch = Some(Fetch { number, plan, base: Some(base), unproven: Vec::new(), blamed: 0 });
+            self.fetch = Some(Fetch {
+                number,
+                plan,
+                base: Some(base),
+                unproven: Vec::new(),
+                taken: None,
+                blamed: 0,
+                told_missing: false,
+            });
         }
     }
 
@@ -252,7 +247,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&number) else { return };
         match answer {
             Answer::Connected(asks) => (peer.asks, peer.busy, peer.tip) = (Some(asks), false, 0),
-            Answer::Tip(height) => (peer.busy, peer.tip) = (false, height.0),
+            Answer::Tip(first, tip) => (peer.busy, peer.first, peer.tip) = (false, first.0, tip.0),
             Answer::Blocks(blocks) => {
                 peer.busy = false;
                 // An answer to a fetch that has ended is of no use and no fault.
@@ -261,6 +256,8 @@ impl Driver {
                     self.leave(number, "it sent no block of a range below its tip", PENALTY);
                 }
             }
+            // Nobody asks for these here.
+            Answer::Snapshot(_) | Answer::Range(..) => {}
             Answer::Failed(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.leave(number, &error.to_string(), PENALTY);
             }
@@ -288,10 +285,20 @@ impl Driver {
         let Some(fetch) = &mut self.fetch else { return };
         let connected = self.peers.values().filter(|peer| peer.asks.is_some()).count();
         for (number, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.busy && peer.asks.is_some()) {
-            if let Some(range) = fetch.plan.ask(*number, peer.tip, connected) {
+            if let Some(range) = fetch.plan.ask(*number, peer.first..=peer.tip, connected) {
                 peer.asked_in = fetch.number;
                 peer.ask(Ask::Blocks(range));
             }
+        }
+        let known = |peer: &&Peer| peer.asks.is_some() && peer.tip > 0;
+        let oldest = self.peers.values().filter(known).map(|peer| peer.first).min();
+        let expected = fetch.plan.expected();
+        if let Some(oldest) = oldest.filter(|oldest| *oldest > expected && !fetch.told_missing) {
+            fetch.told_missing = true;
+            eprintln!(
+                "catch-up: no peer has block {expected}, the oldest that one has is {oldest}: move the data folder's files \
+                 away and start with catchup.start = \"snapshot\""
+            );
         }
     }
 
@@ -309,24 +316,24 @@ impl Driver {
             return;
         };
         fetch.blamed = peer;
-        let mut all = std::mem::take(&mut fetch.unproven);
+        let (mut all, before) = (std::mem::take(&mut fetch.unproven), fetch.taken.take());
         all.extend(blocks);
         let (chain, control, waker) =
             (Arc::clone(&self.chain), self.control.clone(), Arc::clone(&self.waker));
         let done = self.checked.0.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = done.blocking_send(check(&chain, base, all, &control, &waker));
+            let _ = done.blocking_send(check(&chain, base, all, before, &control, &waker));
         });
     }
 
     fn on_checked(&mut self, checked: Checked) {
         let Some(fetch) = &mut self.fetch else { return };
         match checked {
-            Checked::Taken { base, rest } if is_bounded(&rest) => {
+            Checked::Given { base, rest, taken } if is_bounded(&rest) => {
                 self.observer.catching_up(base.height.0, fetch.plan.target());
-                (fetch.base, fetch.unproven) = (Some(base), rest);
+                (fetch.base, fetch.unproven, fetch.taken) = (Some(base), rest, taken);
             }
-            Checked::Taken { .. } => {
+            Checked::Given { .. } => {
                 let blamed = fetch.blamed;
                 self.end_fetch();
                 self.leave(blamed, "it sent too many blocks without a proof that one is final", PENALTY);
@@ -356,22 +363,23 @@ impl Peer {
     }
 }
 
-fn is_bounded(unproven: &[Received]) -> bool {
-    let bytes: usize = unproven.iter().map(|block| block.body.len()).sum();
+fn is_bounded(unproven: &[Signed]) -> bool {
+    let bytes: usize = unproven.iter().map(Signed::body_bytes).sum();
     unproven.len() <= UNPROVEN_MAX && bytes <= UNPROVEN_BYTES_MAX
 }
 
-/// Checks blocks on top of `base` and hands over what is proven final.
+/// Checks blocks on top of `base` and hands over what is proven final, once the piece before was taken.
 fn check(
     chain: &Chain,
     base: Arc<Outcome>,
-    mut blocks: Vec<Received>,
+    mut blocks: Vec<Signed>,
+    before: Option<Receiver<bool>>,
     control: &Sender<ToControl>,
     waker: &Waker,
 ) -> Checked {
     let (count, proof) = match proven(chain, &base, &blocks) {
         Ok(Some(proven)) => proven,
-        Ok(None) => return Checked::Taken { base, rest: blocks },
+        Ok(None) => return Checked::Given { base, rest: blocks, taken: before },
         Err(error) => return Checked::Refused(error),
     };
     let rest = blocks.split_off(count);
@@ -382,64 +390,14 @@ fn check(
     let Some(base) = caught_up.blocks.last().map(|block| Arc::clone(&block.outcome)) else {
         return Checked::Stale;
     };
+    // The control thread makes a piece final, and the disk takes it, while the next one is executed.
+    if before.is_some_and(|before| before.recv_timeout(CONTROL_PATIENCE) != Ok(true)) {
+        return Checked::Stale;
+    }
     let (reply, taken) = bounded(1);
     if control.send_timeout(ToControl::Blocks(caught_up, reply), CONTROL_PATIENCE).is_err() {
         return Checked::Stale;
     }
     waker.wake();
-    match taken.recv_timeout(CONTROL_PATIENCE) {
-        Ok(true) => Checked::Taken { base, rest },
-        _ => Checked::Stale,
-    }
-}
-
-/// One peer's stream, from dialling it to its end.
-async fn converse(number: usize, dialing: Dialing, answers: mpsc::Sender<(usize, Answer)>) {
-    let (asks, mut questions) = mpsc::channel(1);
-    let talk = async {
-        let mut stream = dialing.await?;
-        let mut bytes = Vec::new();
-        if answers.send((number, Answer::Connected(asks))).await.is_err() {
-            return Ok(());
-        }
-        while let Some(question) = questions.recv().await {
-            let answer = answer_of(&mut stream, question, &mut bytes).await?;
-            if answers.send((number, answer)).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = talk.await {
-        let _ = answers.send((number, Answer::Failed(error))).await;
-    }
-}
-
-async fn answer_of(stream: &mut Box<dyn Stream>, question: Ask, bytes: &mut Vec<u8>) -> io::Result<Answer> {
-    let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let message = match question {
-        Ask::Tip => SyncMessage::GetTip,
-        Ask::Blocks(range) => SyncMessage::GetBlocks { from: Height(range.from), count: range.count as u16 },
-    };
-    send(stream, &message, PATIENCE).await?;
-    let (mut blocks, mut taken) = (Vec::new(), 0);
-    loop {
-        if !read(stream, bytes, PATIENCE).await? {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        taken += bytes.len();
-        if taken > ANSWER_TAKEN_MAX {
-            return Err(wrong("its answer is longer than any may be"));
-        }
-        let message = SyncMessage::read(bytes).map_err(|error| wrong(&error.to_string()))?;
-        match (question, message) {
-            (Ask::Tip, SyncMessage::Tip { height, .. }) => return Ok(Answer::Tip(height)),
-            (Ask::Blocks(range), SyncMessage::Block(block)) if (blocks.len() as u64) < range.count => {
-                let (header, seals, body) = (block.header, block.seals, block.body.to_vec());
-                blocks.push(Received { header, seals, body });
-            }
-            (Ask::Blocks(_), SyncMessage::End) => return Ok(Answer::Blocks(blocks)),
-            _ => return Err(wrong("it answers what was not asked")),
-        }
-    }
+    Checked::Given { base, rest, taken: Some(taken) }
 }

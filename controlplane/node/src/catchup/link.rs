@@ -58,9 +58,11 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
     let mut streams = tls.routes().register(Alpn::SYNC, WAITING_MAX);
     let answered: Arc<Mutex<HashMap<usize, usize>>> = Arc::default();
     let noted = Arc::clone(&observer.conduct);
+    let answers_for = Arc::clone(&observer);
     let answer = runtime.spawn(async move {
         while let Some(stream) = streams.recv().await {
             let (slot, answered, reader) = (stream.peer().slot, Arc::clone(&answered), reader.clone());
+            let observer = Arc::clone(&answers_for);
             {
                 let mut answered = answered.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = answered.entry(slot).or_default();
@@ -72,7 +74,7 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
             let conduct = Arc::clone(&noted);
             tokio::spawn(async move {
                 // Whoever breaks the protocol or goes away loses the stream and may come again, unless it is banned for it.
-                if let Err(error) = serve(stream, reader).await
+                if let Err(error) = serve(stream, reader, observer).await
                     && error.kind() == io::ErrorKind::InvalidData
                 {
                     conduct.note_slot(slot, Offence::BadSyncQuestion);
@@ -82,13 +84,18 @@ pub fn start<S: Storage>(parts: CatchupParts<S>, runtime: &Handle) -> Catchup {
             });
         }
     });
-    let dial = Arc::new(TlsPeers { tls, addresses });
+    let dial = validators(tls, addresses);
     let driver = Driver::new(chain, dial, settings, ends.control, ends.waker, observer);
     let ask = runtime.spawn(driver.run());
     Catchup { tasks: vec![answer.abort_handle(), ask.abort_handle()] }
 }
 
-/// The validators that listen somewhere.
+/// How the validators are reached that listen somewhere.
+#[must_use]
+pub fn validators(tls: Arc<TlsEndpoint>, addresses: Vec<Option<SocketAddr>>) -> Arc<dyn Dial> {
+    Arc::new(TlsPeers { tls, addresses })
+}
+
 struct TlsPeers {
     tls: Arc<TlsEndpoint>,
     addresses: Vec<Option<SocketAddr>>,

@@ -8,14 +8,17 @@
 //! several peers at once ([`plan`]), each checked before anything of it is believed ([`check`]): what is committed to is
 //! proven by a quorum's certificate, and every block is executed here. The control thread takes a checked piece as
 //! final ([`crate::replica::catchup`]). What is on disk stays, so a fetch that was cut off goes on from there. A peer
-//! that sends what does not hold is left alone for a while. [`server`] is the other end.
+//! that sends what does not hold is left alone for a while. [`server`] is the other end. A new node may begin from the state
+//! after a recent block instead of genesis: [`snapshot`].
 
 pub mod check;
 pub mod driver;
 pub mod link;
 pub mod plan;
 pub mod server;
+pub mod snapshot;
 pub mod stream;
+mod talk;
 
 pub use driver::{Dial, Driver, Settings, ToControl};
 pub use link::{Catchup, CatchupParts};

@@ -2,6 +2,7 @@
 
 use roko_wire::limits::SYNC_BLOCKS_MAX;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 /// Ranges that may be asked for, or wait for an earlier one, at once for each peer: one on its way, one at hand.
 const RANGES_PER_PEER: usize = 2;
@@ -45,6 +46,12 @@ impl<T> Plan<T> {
         self.expected > self.target
     }
 
+    /// The height that the next block must have.
+    #[must_use]
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
     /// The last height to fetch.
     #[must_use]
     pub fn target(&self) -> u64 {
@@ -56,16 +63,18 @@ impl<T> Plan<T> {
         self.target = self.target.max(target);
     }
 
-    /// What to ask an idle peer whose chain ends at `tip`, of `peers` that are asked.
-    pub fn ask(&mut self, peer: usize, tip: u64, peers: usize) -> Option<Range> {
-        if self.asked.contains_key(&peer) {
+    /// What to ask an idle peer that has these blocks, of `peers` that are asked.
+    pub fn ask(&mut self, peer: usize, has: RangeInclusive<u64>, peers: usize) -> Option<Range> {
+        let tip = *has.end();
+        if self.asked.contains_key(&peer) || has.is_empty() {
             return None;
         }
-        let range = match self.again.first_key_value() {
-            Some((&from, &count)) if from <= tip => {
+        let range = match self.again.range(has.clone()).next() {
+            Some((&from, &count)) => {
                 self.again.remove(&from);
                 Range { from, count }
             }
+            _ if !has.contains(&self.next) => return None,
             _ if self.asked.len() + self.ready.len() >= RANGES_PER_PEER * peers.max(1) => return None,
             _ => {
                 let end = self.target.min(tip);
@@ -133,7 +142,7 @@ mod tests {
             // In the end the peers answer everything.
             let helpful = (0..2_000usize).map(|step| (step % peers, 5, 300));
             for (peer, what, part) in steps.into_iter().chain(helpful) {
-                if let Some(range) = plan.ask(peer, target, peers) {
+                if let Some(range) = plan.ask(peer, 1..=target, peers) {
                     prop_assert!(range.count >= 1 && range.count <= SYNC_BLOCKS_MAX as u64);
                     prop_assert!(range.from > base && range.from + range.count <= target + 1);
                     prop_assert!(asked.insert(peer, range).is_none());
@@ -162,14 +171,28 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_asked_for_what_is_before_his_snapshot() {
+        let mut plan = Plan::<u64>::new(10, 100);
+        assert_eq!(plan.ask(1, 12..=100, 2), None);
+        #[allow(clippy::reversed_empty_ranges, reason = "a peer may say that it has such a one")]
+        let nonsense = 200..=100;
+        assert_eq!(plan.ask(1, nonsense, 2), None, "nonsense is no range");
+        assert_eq!(plan.ask(0, 11..=20, 2), Some(Range { from: 11, count: 10 }));
+        assert_eq!(plan.ask(1, 12..=100, 2), Some(Range { from: 21, count: 80 }));
+        plan.failed(0);
+        assert_eq!(plan.ask(2, 12..=100, 2), None);
+        assert_eq!(plan.ask(2, 11..=100, 2), Some(Range { from: 11, count: 10 }));
+    }
+
+    #[test]
     fn nobody_is_asked_beyond_his_own_tip() {
         let mut plan = Plan::<u64>::new(10, 100);
-        assert_eq!(plan.ask(1, 10, 2), None);
-        assert_eq!(plan.ask(1, 60, 2), Some(Range { from: 11, count: 50 }));
-        assert_eq!(plan.ask(1, 60, 2), None, "one question at a time");
-        assert_eq!(plan.ask(0, 100, 2), Some(Range { from: 61, count: 40 }));
+        assert_eq!(plan.ask(1, 1..=10, 2), None);
+        assert_eq!(plan.ask(1, 1..=60, 2), Some(Range { from: 11, count: 50 }));
+        assert_eq!(plan.ask(1, 1..=60, 2), None, "one question at a time");
+        assert_eq!(plan.ask(0, 1..=100, 2), Some(Range { from: 61, count: 40 }));
         plan.failed(0);
-        assert_eq!(plan.ask(2, 60, 2), None);
-        assert_eq!(plan.ask(2, 61, 2), Some(Range { from: 61, count: 40 }));
+        assert_eq!(plan.ask(2, 1..=60, 2), None);
+        assert_eq!(plan.ask(2, 1..=61, 2), Some(Range { from: 61, count: 40 }));
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn follow(config: &NodeConfig) -> CliResult {
     give_up_root(config)?;
     let data_dir = &config.node.data_dir;
     let storage = validator::open_files(data_dir).map_err(|error| fail("start")(&error))?;
+    super::snapshot::begin(config, &chain, &members, &storage, &clock)?;
     let addresses = config.handshake_addresses(&members);
     let member = (Arc::new(identity), Arc::new(members));
     let (log, limits) = (Arc::new(|line: &str| eprintln!("{line}")), config.handshake_options().limits);
@@ -52,8 +53,9 @@ pub(super) fn follow(config: &NodeConfig) -> CliResult {
     let ReadyFollower { control, handle, open_report, catchup: ends } =
         follower::start(parts).map_err(|error| fail("start")(&error))?;
     eprintln!(
-        "{}: a full node, height {} on disk, {} accounts, {}; fetches from {} validators",
+        "{}: a full node, blocks {} to {} on disk, {} accounts, {}; fetches from {} validators",
         config.node.name,
+        open_report.first,
         open_report.height,
         open_report.accounts,
         open_report.storage_kind,

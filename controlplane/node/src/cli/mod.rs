@@ -13,6 +13,7 @@ pub mod replay;
 pub mod run;
 pub mod send;
 pub mod serve;
+mod snapshot;
 pub mod top;
 pub mod tune;
 

@@ -8,7 +8,7 @@ use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::clock::{PortClock, source_name};
-use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, StartFrom};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -48,11 +48,15 @@ The file is checked whole before any device is touched; `roko config example` pr
 
 Examples:
   roko config check node.toml && roko run --config node.toml
-  roko run --config /etc/roko/node.toml     stop it with Ctrl-C or a termination request: the last block is on disk then")]
+  roko run --config /etc/roko/node.toml     stop it with Ctrl-C or a termination request: the last block is on disk then
+  roko run --config node.toml --start snapshot     a new node begins from the state after a recent block, not from genesis")]
 pub struct RunArgs {
     /// The node's configuration file.
     #[arg(long)]
     config: PathBuf,
+    /// What to begin from when the data folder is empty, whatever catchup.start says.
+    #[arg(long, value_enum, value_name = "FROM")]
+    start: Option<StartFrom>,
     /// End with this process: given by a devnet to its nodes.
     #[arg(long, hide = true, value_name = "PID")]
     parent: Option<u32>,
@@ -63,10 +67,13 @@ pub fn run(args: &RunArgs) -> CliResult {
     if let Some(parent) = args.parent {
         end_with(parent)?;
     }
-    let config = NodeConfig::load(&args.config).map_err(|problems| {
+    let mut config = NodeConfig::load(&args.config).map_err(|problems| {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         CliError(format!("{}:\n  {}", args.config.display(), all.join("\n  ")))
     })?;
+    if let Some(start) = args.start {
+        config.catchup.start = start;
+    }
     if config.node.kind != NodeKind::Validator {
         return follow(&config);
     }
@@ -199,13 +206,15 @@ where
     let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
     give_up_root(config)?;
+    let storage = validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?;
+    super::snapshot::begin(config, &chain, &members, &storage, &clock)?;
     let parts = ValidatorParts {
         chain,
         identity,
         bls_key,
         members: &members,
         port,
-        storage: validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?,
+        storage,
         data_dir: &config.node.data_dir,
         clock,
         placement: &placement,

@@ -2,7 +2,9 @@
 //! unit and its range. Parsing, defaults, checks, the example file and the structs themselves follow from it.
 
 use super::reader::{Key, Presence, Reader, Section};
-use super::value::{NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, TimeSource};
+use super::value::{
+    NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom, TimeSource,
+};
 use Presence::{Default, Optional, Required, Suggested};
 use core::net::{IpAddr, SocketAddr};
 use roko_wire::genesis::NodeKey;
@@ -180,6 +182,14 @@ sections! {
     table tuning => TuningSection {
         /// A built-in profile's name, or a profile file. Change it with the machine.
         profile: String = Default("\"devnet-2core\""), "", None;
+    }
+
+    /// How a node whose data folder is empty begins, when the chain is already there.
+    table catchup => CatchupSection {
+        /// "genesis" fetches every block, executes it and keeps it. "snapshot" fetches the state after a recent block, proven by
+        /// a quorum's certificate, and only the blocks above it: much faster, and blocks before it are not there. A validator
+        /// that began like this votes once the chain is past that moment.
+        start: StartFrom = Default("\"genesis\""), "", None;
     }
 
     /// Transactions that wait for a block.

@@ -161,6 +161,26 @@ impl Value for NodeKind {
     }
 }
 
+/// What a node with an empty data folder begins from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StartFrom {
+    /// Every block since genesis.
+    Genesis,
+    /// The state after a recent block, and the blocks above it.
+    Snapshot,
+}
+
+impl Value for StartFrom {
+    const TYPE: &'static str = "\"genesis\" or \"snapshot\"";
+    fn read(value: &toml::Value, _: Option<(u64, u64)>) -> Result<StartFrom, String> {
+        match text(value, "\"genesis\"")? {
+            "genesis" => Ok(StartFrom::Genesis),
+            "snapshot" => Ok(StartFrom::Snapshot),
+            _ => Err("is no beginning: use \"genesis\" or \"snapshot\"".to_owned()),
+        }
+    }
+}
+
 /// What the data plane sends and receives with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortKind {

@@ -81,6 +81,10 @@ counters! {
     blocks_fetched: "control" / "block_fetched",
     /// Peers left alone because what they sent as final blocks does not hold.
     catchup_refused: "control" / "catchup_peer_refused",
+    /// Ranges of a snapshot sent to new nodes.
+    ranges_served: "snapshot" / "range_served",
+    /// Questions for a snapshot's height that is not kept.
+    snapshots_gone: "snapshot" / "height_not_kept",
     /// Blocks asked for.
     block_pulls: "control" / "block_pulled",
     /// Commits that met a full disk.

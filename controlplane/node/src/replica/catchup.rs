@@ -12,7 +12,7 @@ use roko_wire::vote::Certificate;
 use std::sync::Arc;
 
 /// Blocks that may wait for the disk before more are taken.
-const WAITING_FOR_DISK: usize = 512;
+const WAITING_FOR_DISK: usize = 1_024;
 
 /// A fetched block that was checked and executed.
 #[derive(Debug)]

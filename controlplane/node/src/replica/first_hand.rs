@@ -22,7 +22,7 @@ pub(super) struct FirstHand<'a> {
 }
 
 impl Verified for FirstHand<'_> {
-    fn sender(&self, id: &TxId) -> Option<Address> {
+    fn sender(&self, _: usize, id: &TxId) -> Option<Address> {
         self.seen.get(id).map(|seen| seen.sender).or_else(|| self.senders.get(id).copied())
     }
 
@@ -34,57 +34,117 @@ impl Verified for FirstHand<'_> {
 impl<'a> FirstHand<'a> {
     /// Checks the batches that the data plane has not seen, and their transactions.
     pub(super) fn of(chain: &Chain, body: &BodyView<'_>, seen: &'a Seen) -> FirstHand<'a> {
-        let mut found = FirstHand { seen, senders: HashMap::new(), roots: HashSet::new() };
         let roots: Vec<SignedRoot> = (0..body.batch_count()).filter_map(|index| body.batch(index)).collect();
         let unseen: Vec<bool> = roots.iter().map(|root| !seen.has_root(root)).collect();
-        if unseen.contains(&true) {
-            found
-                .check_roots(chain, roots.iter().zip(&unseen).filter(|(_, new)| **new).map(|(root, _)| root));
-            let new = body.entries().filter(|entry| unseen.get(entry.batch) == Some(&true));
-            found.check_txs(new.map(|entry| entry.wire));
+        let new: Vec<SignedRoot> =
+            roots.into_iter().zip(&unseen).filter(|(_, new)| **new).map(|(root, _)| root).collect();
+        let new_txs = body.entries().filter(|entry| unseen.get(entry.batch) == Some(&true));
+        let txs: Vec<(TxId, ParsedTx<'_>)> = new_txs
+            .filter_map(|entry| {
+                let id = tx_id(entry.wire);
+                seen.get(&id).is_none().then(|| Some((id, parse(entry.wire).ok()?))).flatten()
+            })
+            .collect();
+        let senders = senders_of(txs.iter().map(|(_, parsed)| parsed));
+        let holds = roots_hold(chain, &new);
+        FirstHand {
+            seen,
+            senders: txs.iter().zip(senders).filter_map(|((id, _), sender)| Some((*id, sender?))).collect(),
+            roots: new.into_iter().zip(holds).filter(|(_, holds)| *holds).map(|(root, _)| root).collect(),
         }
-        found
-    }
-
-    fn check_roots<'r>(&mut self, chain: &Chain, roots: impl Iterator<Item = &'r SignedRoot>) {
-        let chain_id = chain.domain.chain_id;
-        let signed: Vec<(&SignedRoot, [u8; 32], [u8; ROOT_SIGNING_BYTES])> = roots
-            .filter_map(|root| {
-                let key = chain.node_keys.get(root.ingress.as_usize())?;
-                Some((root, (*key).into(), root.signing_bytes(chain_id)))
-            })
-            .collect();
-        let checks: Vec<Check<'_>> = signed
-            .iter()
-            .map(|(root, key, message)| Check { key, signature: &root.signature, message })
-            .collect();
-        let verdicts = verdicts(&checks);
-        self.roots
-            .extend(signed.iter().zip(verdicts).filter(|(_, holds)| *holds).map(|((root, ..), _)| **root));
-    }
-
-    /// Those that the data plane has not seen.
-    fn check_txs<'w>(&mut self, wires: impl Iterator<Item = &'w [u8]>) {
-        let signed: Vec<(TxId, ParsedTx<'w>)> = wires
-            .filter_map(|wire| {
-                let (id, parsed) = (tx_id(wire), parse(wire).ok()?);
-                self.seen.get(&id).is_none().then_some((id, parsed))
-            })
-            .collect();
-        let signed: Vec<(TxId, Ed25519Check<'_>)> =
-            signed.iter().filter_map(|(id, signed)| Some((*id, signed.ed25519_check()?))).collect();
-        let messages: Vec<Vec<u8>> = signed.iter().map(|(_, check)| check.message.concat()).collect();
-        let checks: Vec<Check<'_>> = signed
-            .iter()
-            .zip(&messages)
-            .map(|((_, check), message)| Check { key: check.key, signature: check.signature, message })
-            .collect();
-        let good = signed.iter().zip(verdicts(&checks)).filter(|(_, holds)| *holds);
-        self.senders.extend(good.map(|((id, check), _)| (*id, address_of_ed25519(check.key))));
     }
 }
 
-fn verdicts(checks: &[Check<'_>]) -> Vec<bool> {
+/// What was checked of one body before its turn comes: ids, senders whose signatures hold, and stamps' roots.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signatures {
+    txs: Vec<(TxId, Option<Address>)>,
+    roots: HashSet<SignedRoot>,
+}
+
+impl Verified for Signatures {
+    fn sender(&self, place: usize, id: &TxId) -> Option<Address> {
+        self.txs.get(place).filter(|(of, _)| of == id).and_then(|(_, sender)| *sender)
+    }
+
+    fn id(&self, place: usize) -> Option<TxId> {
+        self.txs.get(place).map(|(id, _)| *id)
+    }
+
+    fn stamp_root(&self, root: &SignedRoot) -> bool {
+        self.roots.contains(root)
+    }
+}
+
+impl Signatures {
+    /// Checks all signatures of these bodies together. Nothing is found in one that cannot be read.
+    pub(crate) fn of_all(chain: &Chain, bodies: &[Option<BodyView<'_>>]) -> Vec<Signatures> {
+        let batches = |body: &BodyView<'_>| (0..body.batch_count()).filter_map(|at| body.batch(at)).collect();
+        let roots: Vec<Vec<SignedRoot>> =
+            bodies.iter().map(|body| body.as_ref().map(batches).unwrap_or_default()).collect();
+        let mut holds = roots_hold(chain, roots.iter().flatten()).into_iter();
+        let txs: Vec<Vec<(TxId, Option<ParsedTx<'_>>)>> = bodies
+            .iter()
+            .map(|body| {
+                let entries = body.iter().flat_map(BodyView::entries);
+                entries.map(|entry| (tx_id(entry.wire), parse(entry.wire).ok())).collect()
+            })
+            .collect();
+        let mut senders = senders_of(txs.iter().flatten().filter_map(|(_, tx)| tx.as_ref())).into_iter();
+        roots
+            .into_iter()
+            .zip(&txs)
+            .map(|(roots, txs)| Signatures {
+                txs: txs
+                    .iter()
+                    .map(|(id, tx)| (*id, tx.as_ref().and_then(|_| senders.next().flatten())))
+                    .collect(),
+                roots: roots.into_iter().filter(|_| holds.next().unwrap_or(false)).collect(),
+            })
+            .collect()
+    }
+}
+
+/// Whether the signatures over these roots hold.
+fn roots_hold<'r>(chain: &Chain, roots: impl IntoIterator<Item = &'r SignedRoot>) -> Vec<bool> {
+    let chain_id = chain.domain.chain_id;
+    // A root of nobody is checked against a key that signed nothing.
+    let key =
+        |root: &SignedRoot| chain.node_keys.get(root.ingress.as_usize()).map_or([0; 32], |key| (*key).into());
+    let signed: Vec<(&SignedRoot, [u8; 32], [u8; ROOT_SIGNING_BYTES])> =
+        roots.into_iter().map(|root| (root, key(root), root.signing_bytes(chain_id))).collect();
+    let checks: Vec<Check<'_>> = signed
+        .iter()
+        .map(|(root, key, message)| Check { key, signature: &root.signature, message })
+        .collect();
+    let known = |root: &SignedRoot| root.ingress.as_usize() < chain.node_keys.len();
+    signed.iter().zip(verdicts(&checks)).map(|((root, ..), holds)| holds && known(root)).collect()
+}
+
+/// The sender of each, when it is an ed25519 key's and its signature holds.
+fn senders_of<'p, 'w: 'p>(txs: impl Iterator<Item = &'p ParsedTx<'w>>) -> Vec<Option<Address>> {
+    let signed: Vec<Option<Ed25519Check<'_>>> = txs.map(ParsedTx::ed25519_check).collect();
+    let messages: Vec<Vec<u8>> = signed.iter().flatten().map(|check| check.message.concat()).collect();
+    let checks: Vec<Check<'_>> = signed
+        .iter()
+        .flatten()
+        .zip(&messages)
+        .map(|(check, message)| Check { key: check.key, signature: check.signature, message })
+        .collect();
+    let mut holds = verdicts(&checks).into_iter();
+    // Few senders send most of a range's transactions.
+    let mut addresses: HashMap<[u8; 32], Address> = HashMap::new();
+    signed
+        .iter()
+        .map(|check| {
+            let key = check.as_ref().filter(|_| holds.next().unwrap_or(false))?.key;
+            Some(*addresses.entry(*key).or_insert_with(|| address_of_ed25519(key)))
+        })
+        .collect()
+}
+
+/// Whether each holds, eight at a time.
+pub(crate) fn verdicts(checks: &[Check<'_>]) -> Vec<bool> {
     let group = |group: &[Check<'_>]| {
         let holds = roko_ed25519::verify(group);
         (0..group.len()).map(move |lane| holds >> lane & 1 == 1)

@@ -4,7 +4,7 @@ use super::Replica;
 use super::blocks::{Block, BlockTimes, BodyState, Outcome};
 use super::messages::summary_of;
 use super::plane::{DrainRequest, Plane, PoolCommand, Target};
-use super::validate::{TreeView, check, execute};
+use super::validate::{TreeView, execute};
 use roko_consensus::{Event, ProposalRequest, Verdict, VerifiedCertificate, justification_hash};
 use roko_execution::selection::{BlockFrame, Exclusion, Selection};
 use roko_execution::{Candidate, SenderRefusal, StampStanding, select};
@@ -225,8 +225,7 @@ impl<P: Plane> Replica<P> {
         // The journal syncs while the block is checked and executed.
         self.journal_proposal(header.view, id);
         let checked = BodyView::access(body.body()).map_err(|error| error.to_string()).and_then(|view| {
-            check(&self.chain, &header, &view, body.body().len(), parent, &self.seen)
-                .map_err(|e| e.to_string())
+            self.check(&header, &view, body.body().len(), parent).map_err(|e| e.to_string())
         });
         match checked {
             Ok(checked) => {

@@ -89,7 +89,7 @@ impl Started {
         };
         let header = Header::read(&mut Reader::new(&record.header))?;
         let seals = read_seals(&record.certificates)?;
-        let receipts = read_receipts(&record.receipts)?;
+        let receipts = receipts_of(&record.receipts)?;
         let gas_used = receipts.iter().map(|receipt| receipt.gas_used).sum();
         let floor = chain.rules.base_fee_floor;
         let last_final = FinalBlock {
@@ -127,7 +127,8 @@ impl Started {
     }
 }
 
-fn read_receipts(bytes: &[u8]) -> Result<Vec<Receipt>, DecodeError> {
+/// A stored block's receipts.
+pub(crate) fn receipts_of(bytes: &[u8]) -> Result<Vec<Receipt>, DecodeError> {
     let mut reader = Reader::new(bytes);
     let mut receipts = Vec::with_capacity(bytes.len() / Receipt::BYTES);
     while !reader.rest().is_empty() {
@@ -191,7 +192,7 @@ impl<P: Plane> Replica<P> {
         let collector = VoteCollector::new(Arc::clone(&chain.set), chain.quorums, own_index, linger_ns);
         observer.start_at(&started.outcome);
         if abstains.is_some() {
-            observer.set_problem(Some("not voting until the chain is past the repair of the store".into()));
+            observer.set_problem(Some("not voting until the chain is past the moment at which the store was repaired or begun from a snapshot".into()));
         }
         let mut replica = Replica {
             machine,

@@ -4,12 +4,12 @@ use super::Replica;
 use super::blocks::{Block, Outcome};
 use super::first_hand::FirstHand;
 use super::plane::{Plane, PoolCommand};
-use super::seen::{PlausibleWindow, Seen, StampPlausibility};
+use super::seen::{PlausibleWindow, StampPlausibility};
 use crate::chain::Chain;
 use roko_consensus::timeliness::{Timeliness, timeliness};
 use roko_consensus::{Event, Verdict};
 use roko_execution::receipt::receipts_root;
-use roko_execution::validity::{self, BlockError, Checked, Parent};
+use roko_execution::validity::{self, BlockError, Checked, Parent, Verified};
 use roko_execution::{BlockContext, Executor, StateView, TransferExecutor, base_fee};
 use roko_peers::Offence;
 use roko_state::tree::Tree;
@@ -67,9 +67,21 @@ impl<P: Plane> Replica<P> {
         parent: &Outcome,
     ) -> Result<(Checked, StampPlausibility), PayloadError> {
         let view = BodyView::access(body)?;
-        let checked = check(&self.chain, &block.header, &view, body.len(), parent, &self.seen)?;
+        let checked = self.check(&block.header, &view, body.len(), parent)?;
         let stamps = self.judge_stamps(&view, &checked);
         Ok((checked, stamps))
+    }
+
+    /// Checks a block, with the help of what this node has verified before.
+    pub(super) fn check(
+        &self,
+        header: &Header,
+        body: &BodyView<'_>,
+        body_bytes: usize,
+        parent: &Outcome,
+    ) -> Result<Checked, BlockError> {
+        let verified = FirstHand::of(&self.chain, body, &self.seen);
+        check(&self.chain, header, body, body_bytes, parent, &verified)
     }
 
     fn judge_stamps(&self, view: &BodyView<'_>, checked: &Checked) -> StampPlausibility {
@@ -156,7 +168,7 @@ pub(crate) fn check(
     body: &BodyView<'_>,
     body_bytes: usize,
     parent: &Outcome,
-    seen: &Seen,
+    verified: &dyn Verified,
 ) -> Result<Checked, BlockError> {
     let tree = TreeView(&parent.tree);
     let parent = Parent {
@@ -170,7 +182,7 @@ pub(crate) fn check(
     };
     let context =
         validity::Chain { rules: &chain.rules, epoch_seed: &chain.genesis.seed, node_keys: &chain.node_keys };
-    validity::check(&context, &parent, header, body, body_bytes, &FirstHand::of(chain, body, seen))
+    validity::check(&context, &parent, header, body, body_bytes, verified)
 }
 
 /// Executes a checked block.

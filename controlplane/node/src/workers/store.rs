@@ -17,8 +17,10 @@ use std::time::Duration;
 const QUEUE: usize = 1_024;
 /// Blocks that wait for a full disk, at most: beyond it the node stops, for its memory is not endless either.
 pub const WAITING_MAX: usize = 16_384;
-/// Most blocks of one sync.
-const BATCH_MAX: usize = 64;
+/// Most blocks of one sync: two ranges of a catch-up, so that a slow disk does not hold it up.
+const BATCH_MAX: usize = 512;
+/// Bytes of bodies after which a sync takes no more blocks, so that what is written at once stays bounded.
+const BATCH_BYTES_MAX: usize = 16 << 20;
 /// How long to wait before a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -118,14 +120,28 @@ fn run<S: Storage>(
             }
             Err(RecvTimeoutError::Disconnected) => break,
         };
-        let (batch, versions): (Vec<_>, Vec<_>) =
-            std::iter::once(first).chain(jobs.try_iter().take(BATCH_MAX - 1)).unzip();
+        let (batch, versions) = gather(first, jobs);
         if !commit(&mut store, &batch, &versions, done, ending) {
             return;
         }
         let _ = store.maintain();
     }
     let _ = store.close();
+}
+
+/// The first job and what waits behind it, as much as goes with one sync.
+fn gather(first: (CommitBlock, Tree), jobs: &Receiver<(CommitBlock, Tree)>) -> (Vec<CommitBlock>, Vec<Tree>) {
+    let mut bytes = first.0.body.len();
+    let (mut blocks, mut versions) = (vec![first.0], vec![first.1]);
+    while blocks.len() < BATCH_MAX
+        && bytes < BATCH_BYTES_MAX
+        && let Ok((block, version)) = jobs.try_recv()
+    {
+        bytes += block.body.len();
+        blocks.push(block);
+        versions.push(version);
+    }
+    (blocks, versions)
 }
 
 /// Commits until it works; false when the store or the control thread is gone, or the node ends while the disk is full:

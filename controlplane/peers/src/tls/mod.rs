@@ -60,7 +60,7 @@ impl Alpn {
     /// Sessions of the data plane.
     pub const FRAMES: Alpn = Alpn("roko/1");
     /// Catch-up with blocks and state.
-    pub const SYNC: Alpn = Alpn("roko-sync/1");
+    pub const SYNC: Alpn = Alpn("roko-sync/2");
     /// What this version speaks.
     pub const ALL: &[Alpn] = &[Alpn::FRAMES, Alpn::SYNC];
 }

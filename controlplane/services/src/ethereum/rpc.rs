@@ -5,6 +5,7 @@ use super::shapes::{Block, BlockTransactions, Call, FeeHistory, Receipt, Transac
 use super::values::{BlockRef, Data, Quantity};
 use super::view::EthereumView;
 use crate::api::{BlockInfo, BlockSelector, NodeApi};
+use crate::refusal::before_snapshot;
 use jsonrpsee::proc_macros::rpc;
 use jsonrpsee::types::ErrorObjectOwned;
 use roko_wire::ethereum::wire;
@@ -150,6 +151,11 @@ impl EthereumMethods {
     }
 
     fn shown(&self, block: BlockRef, whole: bool) -> Answer<Option<Block>> {
+        if let BlockRef::Number(height) = block
+            && let Some(why) = before_snapshot(height, self.node.first_block())
+        {
+            return Err(server_error(why));
+        }
         let (view, Some(info)) = (self.view()?, self.info(block)) else { return Ok(None) };
         let transactions = if whole {
             let count = info.transactions.len();

@@ -7,6 +7,7 @@ use roko_wire::codec::Reader;
 use roko_wire::frame::FrameHeader;
 use roko_wire::genesis::Genesis;
 use roko_wire::ids::ChainId;
+use roko_wire::limits::RANGE_ACCOUNTS_MAX;
 use roko_wire::message::Message;
 use roko_wire::net::{fill_udp6_checksum, parse_udp, write_headers};
 use roko_wire::sync::SyncMessage;
@@ -191,7 +192,12 @@ pub(crate) fn sync(bytes: &[u8]) {
     read.write(&mut written);
     assert_eq!(written, bytes, "a message has one encoding");
     assert!(SyncMessage::read(&bytes[..bytes.len() - 1]).is_err(), "a shorter message is none");
-    if let SyncMessage::Block(block) = read {
-        assert_eq!(block.body.len(), block.header.body_bytes as usize);
+    match read {
+        SyncMessage::Block(block) => assert_eq!(block.body.len(), block.header.body_bytes as usize),
+        SyncMessage::Snapshot(anchor) => assert!(anchor.headers.len() >= 2),
+        SyncMessage::Range(range) => {
+            assert!(range.siblings.len() <= 256 && range.accounts.len() <= RANGE_ACCOUNTS_MAX);
+        }
+        _ => {}
     }
 }

@@ -13,11 +13,12 @@ use roko_wire::limits::*;
 use roko_wire::merkle::{read_path, write_path};
 use roko_wire::message::{Message, MessageKind, write_submit};
 use roko_wire::nano::NanoMoment;
+use roko_wire::snapshot::{Anchor, StateRange};
 use roko_wire::stamp::{StampedBatch, write_signed_batch};
 use roko_wire::sync::{SealedBlock, Seals, Signature, SyncMessage};
 use roko_wire::tx::tx_id;
 use roko_wire::vote::{Certificate, Vote};
-use roko_wire::{Account, BlockId, Hash32};
+use roko_wire::{Account, Address, BlockId, Hash32};
 use ruint::aliases::U256;
 
 /// The bytes that `write` appends.
@@ -80,6 +81,43 @@ proptest! {
         for end in 0..bytes.len() {
             prop_assert!(SyncMessage::read(&bytes[..end]).is_err());
         }
+    }
+
+    #[test]
+    fn snapshots(
+        headers in vec(values::header(), 2..6),
+        signature in values::signature_64(),
+        proof in vec(values::certificate(), 0..3),
+        receipts in vec(any::<u8>(), 0..300),
+    ) {
+        let seals = Seals { signature: Signature(signature), justification: proof.clone(), proof: Vec::new() };
+        let without = Anchor { headers, seals, proof, receipts: &[] };
+        let least = written(|out| SyncMessage::Snapshot(without.clone()).write(out)).len();
+        let message = SyncMessage::Snapshot(Anchor { receipts: &receipts, ..without });
+        let bytes = written(|out| message.write(out));
+        prop_assert_eq!(SyncMessage::read(&bytes), Ok(message));
+        // The receipts are whatever is left.
+        for end in 0..least {
+            prop_assert!(SyncMessage::read(&bytes[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn ranges_of_the_state(
+        siblings in vec(prop_oneof![Just([0; 32]), any::<[u8; 32]>()], 0..=256),
+        accounts in vec((any::<[u8; 20]>(), any::<u64>(), any::<[u8; 32]>()), 0..20),
+    ) {
+        let account = |nonce, hash| Account { nonce, code_hash: Hash32(hash), ..Account::default() };
+        let range = StateRange {
+            siblings: siblings.into_iter().map(Hash32).collect(),
+            accounts: accounts.into_iter().map(|(at, nonce, hash)| (Address(at), account(nonce, hash))).collect(),
+        };
+        let bytes = written(|out| range.write(out));
+        prop_assert_eq!(StateRange::read(&mut Reader::new(&bytes)), Ok(range.clone()));
+        assert_exact(&bytes, StateRange::read);
+        let message = SyncMessage::Range(range);
+        let bytes = written(|out| message.write(out));
+        prop_assert_eq!(SyncMessage::read(&bytes), Ok(message));
     }
 
     #[test]

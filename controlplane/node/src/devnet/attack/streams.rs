@@ -138,7 +138,8 @@ async fn answer(
         match SyncMessage::read(&question) {
             Ok(SyncMessage::GetTip) => {
                 let height = if lies { TIP } else { Height(0) };
-                let tip = SyncMessage::Tip { height, view: View(TIP.0), block: BlockId([6; 32]) };
+                let tip =
+                    SyncMessage::Tip { height, view: View(TIP.0), block: BlockId([6; 32]), first: Height(1) };
                 send(&mut stream, &tip, PATIENCE).await?;
             }
             Ok(_) if lies => {
