@@ -187,6 +187,7 @@ fn config() -> DataPlaneConfig {
         links: Vec::new(),
         depths: Depths::default(),
         port_clock: None,
+        slow_path: false,
     }
 }
 

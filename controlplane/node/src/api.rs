@@ -56,6 +56,8 @@ pub struct DataPlaneView {
     pub rx_stamps: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
+    /// Figures of the slow path, where there is one.
+    pub slow_path: Option<Arc<StageMetrics>>,
     /// Thread and core of each stage, in the order of `stages`.
     pub cores: Vec<StagePlace>,
     /// Counters of handshakes.
@@ -125,6 +127,10 @@ impl<S: Storage> NodeHandle<S> {
     #[must_use]
     pub fn stage_counter(&self, stage: &str, label: &str) -> u64 {
         self.data_plane.stages.iter().find(|s| s.stage() == stage).map_or(0, |s| s.value(label))
+    }
+
+    pub(crate) fn slow_path_counter(&self, label: &str) -> u64 {
+        self.data_plane.slow_path.as_ref().map_or(0, |figures| figures.value(label))
     }
 
     fn check(&self, raw: &[u8]) -> Result<Waiting, SubmitError> {

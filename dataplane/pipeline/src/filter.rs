@@ -11,6 +11,7 @@ use crate::peer::KnownAddress;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
+use crate::slow_path::SlowPathTap;
 use core::hash::{BuildHasher, Hasher};
 use core::net::IpAddr;
 use roko_ring::spsc::{Consumer, Producer};
@@ -46,6 +47,10 @@ crate::counters!(
         TooLong = "too_long",
         /// Its source has used up its tokens.
         RateLimited = "rate_limited",
+        /// Address resolution and echo requests, passed on to the slow path.
+        SlowPath = "slow_path",
+        /// The same, dropped because the ring to the slow path was full.
+        SlowPathFull = "slow_path_full",
     }
 );
 
@@ -104,6 +109,7 @@ pub struct Filter<B> {
     /// Twice the room that known peers need, so that it never grows.
     known: HashMap<IpAddr, Bucket>,
     moved: Consumer<KnownAddress>,
+    slow_path: Option<SlowPathTap<B>>,
     strangers: Box<[Bucket]>,
     hasher: RandomState,
     latency: LatencyRecorder,
@@ -129,11 +135,19 @@ impl<B: FrameBuf> Filter<B> {
             config,
             known,
             moved,
+            slow_path: None,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             hasher: RandomState::new(),
             counters: Counters::timed("filter", &[&latency]),
             latency,
         }
+    }
+
+    /// The same, with what a host must answer passed on by `tap`.
+    #[must_use]
+    pub fn with_slow_path(mut self, tap: Option<SlowPathTap<B>>) -> Filter<B> {
+        self.slow_path = tap;
+        self
     }
 
     fn check(&mut self, frame: &RxFrame<B>) -> Result<Span, FilterCounter> {
@@ -201,7 +215,13 @@ impl<B: FrameBuf> Stage for Filter<B> {
                     debug_assert!(pushed.is_ok(), "room was checked");
                     self.counters.count(FilterCounter::Passed);
                 }
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => {
+                    let diverted = match (&mut self.slow_path, refusal) {
+                        (Some(tap), FilterCounter::NotIp | FilterCounter::NotUdp) => tap.offer(frame.buf),
+                        _ => None,
+                    };
+                    self.counters.count(diverted.unwrap_or(refusal));
+                }
             }
         }
         self.latency.settle();

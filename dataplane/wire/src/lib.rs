@@ -34,6 +34,7 @@ pub mod codec;
 pub mod ethereum;
 pub mod frame;
 pub mod genesis;
+pub mod host_frame;
 pub mod ids;
 pub mod limits;
 pub mod merkle;

@@ -8,7 +8,7 @@ use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::clock::{PortClock, source_name};
-use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
+use crate::config::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -28,6 +28,7 @@ use roko_time::NodeClock;
 use roko_time::phc::{HostRealtime, Phc};
 use roko_time::port_map::PortSettings;
 use roko_wire::genesis::Genesis;
+use roko_wire::net::Mac;
 use seccompiler::BpfProgram;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -154,6 +155,11 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let port_config =
         PortConfig { promiscuous: true, rx_timestamp_field: plan.wants_field(), ..PortConfig::default() };
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
+    let mut config = config.clone();
+    if config.port.neighbours == Neighbours::Resolve && config.network.mac.is_none() {
+        config.network.mac = Some(Mac(port.mac().map_err(say)?));
+    }
+    let config = &config;
     let card =
         card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
@@ -212,7 +218,7 @@ where
         options: options(config),
         handshake,
     };
-    let Ready { stages, control, handle, open_report, sessions, catchup } =
+    let Ready { stages, control, slow_path, handle, open_report, sessions, catchup } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement, &time);
     let stop = Arc::new(AtomicBool::new(false));
@@ -229,6 +235,11 @@ where
         control.run(&control_stop);
     });
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
+    if let Some(slow_path) = slow_path {
+        let stop = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("slow-path".into()).spawn(move || slow_path.run(&stop));
+        threads.push(thread.map_err(|error| fail("the slow path's thread")(&error))?);
+    }
     wait(&handle, &stop);
     runtime.block_on(services.stop());
     drop((sessions, catchup));
@@ -345,6 +356,7 @@ pub(super) fn options(config: &NodeConfig) -> NodeOptions {
         stranger_frames_per_second: config.filter.stranger_frames_per_second,
         known_frames_per_second: config.filter.known_frames_per_second,
         handshake: config.handshake_options(),
+        slow_path: config.slow_path_options(),
         ..NodeOptions::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
 
 use super::reader::{ConfigProblem, shown};
-use super::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, TimeSource};
+use super::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, TimeSource};
 use crate::accounts::load_bls;
 use roko_peers::{Membership, NodeIdentity};
 use roko_tuning::{BUILTIN, Profile};
@@ -87,6 +87,7 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         };
         problems.extend(why.map(|why| problem("port.phc", phc.display().to_string(), why)));
     }
+    link(config, problems);
     if port.kind == PortKind::Dpdk && port.frames > port.memory_mb * FRAMES_PER_MB {
         let most = port.memory_mb * FRAMES_PER_MB;
         let why = format!(
@@ -95,6 +96,54 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
             port.frames.div_ceil(FRAMES_PER_MB)
         );
         problems.push(problem("port.frames", i64::from(port.frames), why));
+    }
+}
+
+/// What is on the link, and how next hops are found.
+fn link(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
+    let (port, own) = (&config.port, config.network.ip);
+    let resolve = port.neighbours == Neighbours::Resolve;
+    if resolve && port.kind == PortKind::IoUring {
+        let why = "with io_uring the kernel finds peers: take the key out";
+        problems.push(problem("port.neighbours", "resolve", why));
+        return;
+    }
+    if !resolve {
+        return;
+    }
+    let bits = if own.is_ipv4() { 32 } else { 128 };
+    match port.prefix {
+        None => problems.push(ConfigProblem::Missing { key: "port.prefix".to_owned(), example: "24" }),
+        Some(prefix) if prefix > bits => {
+            let why = format!("network.ip = {own} has {bits} bits: set 0 to {bits}");
+            problems.push(problem("port.prefix", i64::from(prefix), why));
+        }
+        Some(_) => {}
+    }
+    if let Some(gateway) = port.gateway {
+        let why = if gateway.is_ipv4() != own.is_ipv4() {
+            format!("is of another family than network.ip = {own}: name a router of the same")
+        } else if gateway == own {
+            "is this node's own address: name the router's".to_owned()
+        } else if !config.route().on_link(&gateway) {
+            "is not on the link that port.prefix says: correct one of the two".to_owned()
+        } else {
+            return;
+        };
+        problems.push(problem("port.gateway", gateway.to_string(), why));
+    }
+}
+
+/// Every validator can be reached: it is on the link, or there is a gateway.
+fn check_reach(config: &NodeConfig, genesis: &Genesis, problems: &mut Vec<ConfigProblem>) {
+    if config.port.neighbours != Neighbours::Resolve || config.port.gateway.is_some() {
+        return;
+    }
+    let route = config.route();
+    let far = genesis.validators.iter().map(|validator| validator.endpoint.ip).find(|ip| !route.on_link(ip));
+    if let (Some(far), Some(prefix)) = (far, config.port.prefix) {
+        let why = format!("the validator at {far} is not on this link: name the router in port.gateway");
+        problems.push(problem("port.prefix", i64::from(prefix), why));
     }
 }
 
@@ -148,6 +197,9 @@ pub(super) fn files(config: &NodeConfig) -> Vec<ConfigProblem> {
                     format!("genesis has {validators} validators, from 0: correct it, or take the entry out");
                 problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
             }
+        }
+        if node.kind == NodeKind::Validator {
+            check_reach(config, &genesis, &mut problems);
         }
         if let (NodeKind::Validator, Ok(node_key)) = (node.kind, node_key) {
             check_validator(config, &genesis, &node_key, bls_key.and_then(Result::ok), &mut problems);
