@@ -170,6 +170,12 @@ impl NodeConfig {
         })
     }
 
+    /// The virtual LAN that the port is on.
+    #[must_use]
+    pub fn vlan(&self) -> Option<u16> {
+        (self.port.vlan != 0).then_some(self.port.vlan)
+    }
+
     /// What is on this node's link; everything, where no prefix is given.
     #[must_use]
     pub fn route(&self) -> Route {

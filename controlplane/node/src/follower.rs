@@ -116,6 +116,7 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         rings: Vec::new(),
         port_kind: "none",
         slow_path: None,
+        link: Arc::default(),
         rx_stamps: "none",
         mempool_capacity: 0,
         cores: Vec::new(),

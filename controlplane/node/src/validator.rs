@@ -302,6 +302,7 @@ where
         rx_stamps: control.rx_stamps.name(),
         mempool_capacity,
         slow_path: slow_path.as_ref().map(SlowPath::metrics),
+        link: Arc::default(),
         cores: placement.cores(),
         handshakes: sessions.counters(),
     };

@@ -48,6 +48,7 @@ pub mod rules;
 pub mod stamp;
 pub mod sync;
 pub mod tx;
+pub mod vlan;
 pub mod vote;
 
 pub use account::Account;

@@ -1,15 +1,23 @@
 //! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
 
 use super::reader::{ConfigProblem, shown};
-use super::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, TimeSource};
+use super::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortSection, PortStamps, TimeSource};
 use crate::accounts::load_bls;
 use roko_peers::{Membership, NodeIdentity};
 use roko_tuning::{BUILTIN, Profile};
 use roko_wire::genesis::{Genesis, NodeKey};
 use std::path::Path;
 
-/// Frames that fit one MiB of DPDK's memory: the default size's 2.7 KiB each, headers of the pool included.
-const FRAMES_PER_MB: u32 = 375;
+/// What a frame takes of DPDK's memory, bytes: two fifths more than the default's room of 2,048, headers of the pool included,
+/// so that 375 fit a MiB.
+const fn frame_memory_bytes(mtu: u16) -> u32 {
+    2_796 + (mtu - 1_500) as u32
+}
+
+fn frames_max(port: &PortSection) -> u32 {
+    let frames = (u64::from(port.memory_mb) << 20) / u64::from(frame_memory_bytes(port.mtu));
+    u32::try_from(frames).unwrap_or(u32::MAX)
+}
 
 fn problem(key: impl Into<String>, value: impl Into<toml::Value>, why: impl Into<String>) -> ConfigProblem {
     ConfigProblem::Value { key: key.into(), value: shown(&value.into()), why: why.into() }
@@ -87,13 +95,20 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         };
         problems.extend(why.map(|why| problem("port.phc", phc.display().to_string(), why)));
     }
+    let own = [("port.vlan", port.vlan, 0), ("port.mtu", port.mtu, 1_500)];
+    for (key, value, _) in
+        own.iter().filter(|(_, value, not_set)| port.kind == PortKind::IoUring && value != not_set)
+    {
+        let why = "with io_uring the kernel's device decides: take the key out, or set port.kind = \"dpdk\"";
+        problems.push(problem(*key, i64::from(*value), why));
+    }
     link(config, problems);
-    if port.kind == PortKind::Dpdk && port.frames > port.memory_mb * FRAMES_PER_MB {
-        let most = port.memory_mb * FRAMES_PER_MB;
+    if port.kind == PortKind::Dpdk && port.frames > frames_max(port) {
+        let most = frames_max(port);
         let why = format!(
             "port.memory_mb = {} holds about {most} frames: raise it to {}, or lower port.frames",
             port.memory_mb,
-            port.frames.div_ceil(FRAMES_PER_MB)
+            (u64::from(port.frames) * u64::from(frame_memory_bytes(port.mtu))).div_ceil(1 << 20)
         );
         problems.push(problem("port.frames", i64::from(port.frames), why));
     }

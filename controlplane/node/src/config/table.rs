@@ -107,6 +107,11 @@ sections! {
         /// one. "resolve": to the one that it, or the gateway, answers with by ARP or neighbour discovery, as on any other
         /// network. Either way the node answers ARP, neighbour solicitations and pings itself when kind is "dpdk".
         neighbours: Neighbours = Default("\"derived\""), "", None;
+        /// The virtual LAN that the port is on (IEEE 802.1Q); 0 is none. Its tag is taken off and put on by the port, in software.
+        vlan: u16 = Default("0"), "", range(0, 4_094);
+        /// Longest payload of a frame that the port receives. Raise it on a link with jumbo frames, where others send such ones:
+        /// this node's own stay below 1500, because the sizes of messages and chunks are part of the format.
+        mtu: u16 = Default("1500"), "bytes", range(1_500, 9_000);
         /// Leading bits of network.ip that all addresses on its link share. Needed with neighbours "resolve".
         prefix: Option<u8> = Optional("24"), "bits", range(0, 128);
         /// The router to peers that are not on the link. Needed with neighbours "resolve" where there are any.
