@@ -189,6 +189,7 @@ fn config() -> DataPlaneConfig {
         links: Vec::new(),
         depths: Depths::default(),
         port_clock: None,
+        slow_path: false,
     }
 }
 

@@ -33,7 +33,7 @@ use roko_wire::stamp::Stamp;
 use roko_wire::tx::{KIND_ETHEREUM, ParsedTx, is_ethereum_envelope, parse, tx_id};
 use roko_wire::{Address, Height, TxId, ValidatorIndex};
 use ruint::aliases::U256;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use submitted::{Submitted, Waiting};
 use tokio::sync::broadcast;
@@ -56,10 +56,45 @@ pub struct DataPlaneView {
     pub rx_stamps: &'static str,
     /// Most transactions of the pool.
     pub mempool_capacity: u32,
+    /// Figures of the slow path, where there is one.
+    pub slow_path: Option<Arc<StageMetrics>>,
+    /// Whether the port's link is up.
+    pub link: Arc<LinkState>,
     /// Thread and core of each stage, in the order of `stages`.
     pub cores: Vec<StagePlace>,
     /// Counters of handshakes.
     pub handshakes: Arc<HandshakeCounters>,
+}
+
+/// The state of a port's link, looked at now and then by the thread that waits for the node's end.
+#[derive(Debug, Default)]
+pub struct LinkState {
+    /// 0: not looked at, or the port has none; 1: down; 2: up.
+    state: AtomicU8,
+    changes: AtomicU64,
+}
+
+impl LinkState {
+    /// Notes what was seen; returns what was seen before.
+    pub fn note(&self, up: bool) -> Option<bool> {
+        let before = self.state.swap(1 + u8::from(up), Ordering::Relaxed);
+        let changed = before != 0 && (before == 2) != up;
+        self.changes.fetch_add(u64::from(changed), Ordering::Relaxed);
+        (before != 0).then_some(before == 2)
+    }
+
+    /// Whether it is up; `None` when nobody knows.
+    #[must_use]
+    pub fn up(&self) -> Option<bool> {
+        let state = self.state.load(Ordering::Relaxed);
+        (state != 0).then_some(state == 2)
+    }
+
+    /// How often it has gone and come back.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
 }
 
 /// One node, as its services see it.
@@ -125,6 +160,10 @@ impl<S: Storage> NodeHandle<S> {
     #[must_use]
     pub fn stage_counter(&self, stage: &str, label: &str) -> u64 {
         self.data_plane.stages.iter().find(|s| s.stage() == stage).map_or(0, |s| s.value(label))
+    }
+
+    pub(crate) fn slow_path_counter(&self, label: &str) -> u64 {
+        self.data_plane.slow_path.as_ref().map_or(0, |figures| figures.value(label))
     }
 
     fn check(&self, raw: &[u8]) -> Result<Waiting, SubmitError> {
@@ -381,6 +420,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             node: self.observer.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             peer_count: Some(self.data_plane.handshakes.sessions.load(Ordering::Relaxed)),
+            link_up: self.data_plane.link.up(),
             messages: self.messages(),
             bytes_received: self.stage_counter("rx", "bytes"),
             bytes_sent: self.stage_counter("tx", "bytes"),

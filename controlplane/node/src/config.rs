@@ -20,10 +20,12 @@ pub use table::{
     ScoreSection, StorageSection, TuningSection,
 };
 pub use value::{
-    NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom, TimeSource,
+    Neighbours, NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom,
+    TimeSource,
 };
 
 use crate::handshake::HandshakeOptions;
+use crate::slow_path::{Resolve, Route, SlowPathOptions};
 use core::net::{IpAddr, SocketAddr};
 use reader::Document;
 use roko_peers::membership::derived_mac;
@@ -154,11 +156,40 @@ impl NodeConfig {
         }
     }
 
-    /// The Ethernet address of a peer: the configured one, else the one made from its IP address.
+    /// The Ethernet address of a peer or of this node: the configured one, else the one made from its IP address.
     #[must_use]
     pub fn mac_of(&self, ip: &IpAddr) -> Mac {
+        if let (true, Some(mac)) = (*ip == self.network.ip, self.network.mac) {
+            return mac;
+        }
         let neighbor = self.neighbors.iter().find(|neighbor| neighbor.ip == *ip);
         neighbor.map_or_else(|| derived_mac(ip), |neighbor| neighbor.mac)
+    }
+
+    /// What the node does for its port because no kernel does; `None` with a port that a kernel has.
+    #[must_use]
+    pub fn slow_path_options(&self) -> Option<SlowPathOptions> {
+        let resolve = || Resolve {
+            route: self.route(),
+            fixed: self.neighbors.iter().map(|neighbor| (neighbor.ip, neighbor.mac)).collect(),
+        };
+        (self.port.kind == PortKind::Dpdk).then(|| SlowPathOptions {
+            mac: self.mac_of(&self.network.ip),
+            resolve: (self.port.neighbours == Neighbours::Resolve).then(resolve),
+        })
+    }
+
+    /// The virtual LAN that the port is on.
+    #[must_use]
+    pub fn vlan(&self) -> Option<u16> {
+        (self.port.vlan != 0).then_some(self.port.vlan)
+    }
+
+    /// What is on this node's link; everything, where no prefix is given.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        let port = &self.port;
+        Route { own: self.network.ip, prefix: port.prefix.unwrap_or(0), gateway: port.gateway }
     }
 
     /// The clients as members of the network.

@@ -115,6 +115,8 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         stages: Vec::new(),
         rings: Vec::new(),
         port_kind: "none",
+        slow_path: None,
+        link: Arc::default(),
         rx_stamps: "none",
         mempool_capacity: 0,
         cores: Vec::new(),

@@ -24,6 +24,7 @@ pub mod replay;
 pub mod replica;
 pub mod ring_plane;
 pub mod sandbox;
+pub mod slow_path;
 pub mod top;
 pub mod topology;
 pub mod validator;

@@ -67,6 +67,8 @@ use WhenFull::{Backpressure, Drop, Never, Refuse};
 /// Every ring of a node, in packet order.
 pub const RINGS: &[RingRow] = &[
     row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
+    row("filter_slow_path", "", "filter > slow path", "address resolution, echo requests", Drop),
+    row("slow_path_tx", "", "slow path > tx", "answers and questions, the last class", Drop),
     row("filter_decode", "ingress", "filter > decode", "datagrams for this node", Backpressure),
     row("handshake_filter", "", "handshake > filter", "new addresses of peers, bans", Refuse),
     row("handshake_decode", "", "handshake > decode", "keys that open, keys to forget", Refuse),

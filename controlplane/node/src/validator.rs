@@ -11,6 +11,7 @@ use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use crate::observe::Observer;
 use crate::replica::{Parts, Replica, Started};
 use crate::ring_plane::{PlaneRings, RingPlane};
+use crate::slow_path::{SlowPath, SlowPathOptions};
 use crate::topology::Placement;
 use crate::wake::{WakeStage, Waker};
 use crate::workers::bls::{BlsContext, BlsWorker};
@@ -27,7 +28,8 @@ use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::poll::Stage;
-use roko_pipeline::port::Port;
+use roko_pipeline::port::{FramePool, Port};
+use roko_pipeline::slow_path::SlowPathEnds;
 use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
@@ -38,7 +40,7 @@ use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,6 +69,8 @@ pub struct NodeOptions {
     pub handshake: HandshakeOptions,
     /// Scores of peers, and bans.
     pub scores: ScoreConfig,
+    /// What is done for a port that no kernel owns; `None` where a kernel does it, or nobody asks.
+    pub slow_path: Option<SlowPathOptions>,
 }
 
 impl Default for NodeOptions {
@@ -83,6 +87,7 @@ impl Default for NodeOptions {
             indexed_transactions_max: 1 << 22,
             handshake: HandshakeOptions::default(),
             scores: ScoreConfig::default(),
+            slow_path: None,
         }
     }
 }
@@ -145,11 +150,13 @@ pub struct ValidatorParts<'a, P: Port, S: Storage> {
 }
 
 /// A node that is ready to run.
-pub struct Ready<B, S: Storage> {
+pub struct Ready<P: FramePool, S: Storage> {
     /// Its stages in packet order.
     pub stages: Vec<(&'static str, Box<dyn Stage>)>,
     /// Its control thread's loop.
-    pub control: ControlLoop<B>,
+    pub control: ControlLoop<P::Buf>,
+    /// What is done for a port that no kernel owns.
+    pub slow_path: Option<SlowPath<P>>,
     /// Its face to services.
     pub handle: Arc<NodeHandle<S>>,
     /// What opening the store found.
@@ -225,6 +232,7 @@ pub(crate) fn data_plane_config(
         links: Vec::new(),
         depths,
         port_clock: None,
+        slow_path: options.slow_path.is_some(),
     })
 }
 
@@ -259,7 +267,7 @@ fn drain_limits(chain: &Chain) -> Limits {
 }
 
 /// Opens the disk, wires the stages and starts the workers of a validator.
-pub fn start<P: Port, S: Storage>(parts: ValidatorParts<'_, P, S>) -> Result<Ready<P::Buf, S>, StartError>
+pub fn start<P: Port, S: Storage>(parts: ValidatorParts<'_, P, S>) -> Result<Ready<P::Pool, S>, StartError>
 where
     P::Pool: Sync + 'static,
 {
@@ -286,8 +294,11 @@ where
     let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
+    let (own_ip, peers_max) = (members.peers()[index.as_usize()].endpoint.ip, members.peers().len());
+    let slow_path = options.slow_path.as_ref().zip(control.slow_path);
+    let (slow_path, session_ends) = with_slow_path(slow_path, control.sessions, own_ip, peers_max);
     let log = Arc::clone(&handshake.log);
-    let rings = sink_rings(keys, control.sessions);
+    let rings = sink_rings(keys, session_ends);
     let boot_file = data_dir.join("boot");
     let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
@@ -303,6 +314,8 @@ where
         port_kind: control.port_kind,
         rx_stamps: control.rx_stamps.name(),
         mempool_capacity,
+        slow_path: slow_path.as_ref().map(SlowPath::metrics),
+        link: Arc::default(),
         cores: placement.cores(),
         handshakes: sessions.counters(),
     };
@@ -334,7 +347,7 @@ where
     let with = ReplicaWith { own, bls_key, data_dir, placement, plane };
     let replica = replica(disk, &handle, &waker, with)?;
     let control = ControlLoop { replica, input, clock, observer, waker };
-    Ok(Ready { stages, control, handle, open_report: report, catchup, sessions, keeper })
+    Ok(Ready { stages, control, slow_path, handle, open_report: report, catchup, sessions, keeper })
 }
 
 /// What a validator's replica is made of, beside its disk.
@@ -392,6 +405,18 @@ fn catchup_of<S: Storage>(
         observer: Arc::clone(&handle.observer),
         settings: Settings::VALIDATOR,
     }
+}
+
+/// Puts the slow path between the handshakes and spread, where there is one.
+fn with_slow_path<P: FramePool>(
+    of: Option<(&SlowPathOptions, SlowPathEnds<P>)>,
+    ends: SessionEnds,
+    own: IpAddr,
+    peers_max: usize,
+) -> (Option<SlowPath<P>>, SessionEnds) {
+    let Some((options, frames)) = of else { return (None, ends) };
+    let (slow_path, links) = SlowPath::new(own, options, frames, ends.links, peers_max);
+    (Some(slow_path), SessionEnds { links, ..ends })
 }
 
 fn sink_rings(keys: Producer<KeyCommand>, ends: SessionEnds) -> SinkRings {

@@ -46,6 +46,9 @@ const PURE_SOURCES: &[&str] = &[
     "controlplane/time/src/map.rs",
     "controlplane/time/src/port_map.rs",
     "controlplane/time/src/marzullo.rs",
+    "controlplane/node/src/slow_path/answers.rs",
+    "controlplane/node/src/slow_path/neighbours.rs",
+    "controlplane/node/src/slow_path/ways.rs",
 ];
 
 /// What a pure source must not say.

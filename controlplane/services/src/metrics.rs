@@ -132,6 +132,8 @@ pub struct MetricsSnapshot {
     pub version: Cow<'static, str>,
     /// Peers with an open session.
     pub peer_count: Option<u64>,
+    /// Whether the port's link is up; `None` when the port does not tell.
+    pub link_up: Option<bool>,
     /// Messages by direction and kind.
     pub messages: Vec<MessageCount>,
     /// Bytes received, headers included.

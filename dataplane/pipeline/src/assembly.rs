@@ -3,6 +3,8 @@
 //! | ring | when it is full |
 //! |---|---|
 //! | rx to filter | rx drops and counts |
+//! | filter to the slow path | filter drops and counts |
+//! | slow path to tx | the slow path drops and counts |
 //! | filter to decode, decode to open | backpressure |
 //! | handshakes to filter, decode, spread (addresses, keys, links) | the handshake tries again |
 //! | decode to open (retired keys) | decode retires the rest later |
@@ -37,9 +39,11 @@ use crate::peer::{KeySource, KnownChange, LinkCommand, PeerIndex, PeerLink, Role
 use crate::poll::Stage;
 use crate::port::{FrameBuf, FramePool, Port, RxPort, RxStamps};
 use crate::rx::Rx;
+use crate::slow_path::{SLOW_PATH_FRAMES, SlowPathEnds, SlowPathTap};
 use crate::spread::{OutLinks, Spread, SpreadBlock, SpreadBlockTask, SpreadCommand, SpreadLinks};
 use crate::tx::Tx;
 use crate::verify::{Verify, VerifyConfig, VerifyLinks};
+use core::net::IpAddr;
 use roko_ring::spsc::{Consumer, Gauge, Producer, ring};
 use std::sync::Arc;
 
@@ -118,6 +122,8 @@ pub struct DataPlaneConfig {
     pub depths: Depths,
     /// Maps the port's own clock to the time-stamp counter; without it the port's stamps are not used.
     pub port_clock: Option<PortClockPage>,
+    /// Passes on what a host must answer; false where a kernel answers on this address.
+    pub slow_path: bool,
 }
 
 /// The control plane's ends of everything.
@@ -156,6 +162,8 @@ pub struct ControlEnds<P: Port> {
     pub rx_stamps: RxStamps,
     /// Sends frames whose departure is stamped.
     pub events: EventPort<P::Buf>,
+    /// Frames that a host must answer, and its own; where [`DataPlaneConfig::slow_path`] asks for it.
+    pub slow_path: Option<SlowPathEnds<P::Pool>>,
 }
 
 /// What handshakes hold of the data plane, beside the ring of the [`KeySource`].
@@ -260,13 +268,16 @@ where
     check(&config)?;
     let (port_kind, rx_stamps) = (port.kind(), port.rx_stamps());
     let (port_rx, port_tx, pool) = port.split();
-    let DataPlaneConfig { filter, verify, order, rates, peers_max, links, depths, port_clock } = config;
+    let DataPlaneConfig { filter, verify, order, rates, peers_max, links, depths, port_clock, slow_path } =
+        config;
     let mut rings = Rings { gauges: Vec::new() };
+    let (tap, slow_path, slow_frames) =
+        slow_path_rings(&mut rings, slow_path.then(|| (filter.ip, pool.clone())));
 
     let port_page = port_clock.clone();
     let rx = |out| Rx::new((port_rx, rx_stamps), clock.clone(), port_page, out);
     let (known, moved) = rings.ring("handshake_filter", sessions_depth(peers_max));
-    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved), (peers_max, rates, &clock), keys);
+    let inward = Inward::new(&mut rings, &depths, rx, (filter, moved, tap), (peers_max, rates, &clock), keys);
     let middle =
         Middle::new(&mut rings, &depths, inward.to_verify, &pool, (verify, order, peers_max), &clock)?;
     let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, (peers_max, &clock), &links);
@@ -278,7 +289,8 @@ where
     let ((frames_out, event_frames), (departed, departures)) =
         (rings.ring("control_tx", EVENTS), rings.ring("tx_control", EVENTS));
     let (events, event_duties) = event_ring((frames_out, departures), (event_frames, departed));
-    stages.push(Box::new(Tx::new(port_tx, outward.by_class, event_duties, (clock, port_clock))));
+    let tx = Tx::new(port_tx, outward.by_class, event_duties, (clock, port_clock));
+    stages.push(Box::new(tx.with_slow_path(slow_frames)));
     let control = ControlEnds {
         frames: inward.frames,
         seen: middle.seen,
@@ -297,8 +309,23 @@ where
         port_kind,
         rx_stamps,
         events,
+        slow_path,
     };
     Ok(DataPlane { stages: stages.into_iter().map(|stage| (stage.name(), stage)).collect(), control })
+}
+
+/// The filter's, the control side's and tx's end of the slow path's rings, where there is one.
+type SlowPathRings<P> = (
+    Option<SlowPathTap<<P as FramePool>::Buf>>,
+    Option<SlowPathEnds<P>>,
+    Option<Consumer<OutFrame<<P as FramePool>::Buf>>>,
+);
+
+fn slow_path_rings<P: FramePool>(rings: &mut Rings, of: Option<(IpAddr, P)>) -> SlowPathRings<P> {
+    let Some((own, pool)) = of else { return (None, None, None) };
+    let (up_out, up) = rings.ring("filter_slow_path", SLOW_PATH_FRAMES);
+    let (down, down_in) = rings.ring("slow_path_tx", SLOW_PATH_FRAMES);
+    (Some(SlowPathTap::new(own, up_out)), Some(SlowPathEnds { up, down, pool }), Some(down_in))
 }
 
 /// rx to open: from the port to messages.
@@ -314,7 +341,7 @@ impl<B: FrameBuf> Inward<B> {
         rings: &mut Rings,
         depths: &Depths,
         rx: impl FnOnce(Producer<RxFrame<B>>) -> Rx<R>,
-        (filter, moved): (FilterConfig, Consumer<KnownChange>),
+        (filter, moved, tap): (FilterConfig, Consumer<KnownChange>, Option<SlowPathTap<B>>),
         (peers_max, rates, clock): (usize, PeerRates, &ClockPage),
         keys: Box<dyn KeySource>,
     ) -> Inward<B> {
@@ -338,7 +365,7 @@ impl<B: FrameBuf> Inward<B> {
         let refused_by_peer = open.refused_by_peer();
         let stages: [Box<dyn Stage>; 4] = [
             Box::new(rx(rx_out)),
-            Box::new(Filter::new(filter, clock.clone(), moved, filter_in, filter_out)),
+            Box::new(Filter::new(filter, clock.clone(), moved, filter_in, filter_out).with_slow_path(tap)),
             Box::new(Decode::new(
                 peers_max,
                 keys,

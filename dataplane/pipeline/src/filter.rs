@@ -12,6 +12,7 @@ use crate::peer::KnownChange;
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
 use crate::session::SEAL_BYTES;
+use crate::slow_path::SlowPathTap;
 use arrayvec::ArrayVec;
 use core::net::IpAddr;
 use roko_ring::prefetch;
@@ -47,6 +48,10 @@ crate::counters!(
         TooLong = "too_long",
         /// Its source has used up its tokens.
         RateLimited = "rate_limited",
+        /// Address resolution and echo requests, passed on to the slow path.
+        SlowPath = "slow_path",
+        /// The same, dropped because the ring to the slow path was full.
+        SlowPathFull = "slow_path_full",
     }
 );
 
@@ -162,6 +167,7 @@ pub struct Filter<B> {
     known_pace: Pace,
     stranger_pace: Pace,
     changes: Consumer<KnownChange>,
+    slow_path: Option<SlowPathTap<B>>,
     strangers: Box<[Bucket]>,
     latency: LatencyRecorder,
     counters: Counters<FilterCounter>,
@@ -192,10 +198,18 @@ impl<B: FrameBuf> Filter<B> {
             known_pace,
             stranger_pace,
             changes,
+            slow_path: None,
             strangers: vec![Bucket::default(); STRANGER_BUCKETS].into_boxed_slice(),
             counters: Counters::timed("filter", &[&latency]),
             latency,
         }
+    }
+
+    /// The same, with what a host must answer passed on by `tap`.
+    #[must_use]
+    pub fn with_slow_path(mut self, tap: Option<SlowPathTap<B>>) -> Filter<B> {
+        self.slow_path = tap;
+        self
     }
 
     #[inline]
@@ -253,6 +267,16 @@ impl<B: FrameBuf> Filter<B> {
         self.strangers[place].take(self.stranger_pace, now)
     }
 
+    /// Counts a frame that is no datagram for this node; what a host must answer goes to the slow path.
+    #[cold]
+    fn refuse(&mut self, frame: RxFrame<B>, refusal: FilterCounter) {
+        let diverted = match (&mut self.slow_path, refusal) {
+            (Some(tap), FilterCounter::NotIp | FilterCounter::NotUdp) => tap.offer(frame.buf),
+            _ => None,
+        };
+        self.counters.count(diverted.unwrap_or(refusal));
+    }
+
     /// Passes a frame on if its source may send now.
     #[inline]
     fn pass(&mut self, frame: RxFrame<B>, headers: Headers) {
@@ -287,6 +311,7 @@ impl<B: FrameBuf> Stage for Filter<B> {
         });
         // Plain numbers in fixed places: what is read back at once must have been written whole.
         let mut headers = [Headers::default(); BURST];
+        let mut refusals = [FilterCounter::Passed; BURST];
         let mut passing = 0_u32;
         for (place, frame) in burst.iter().enumerate() {
             match self.check(frame.buf.data()) {
@@ -294,7 +319,7 @@ impl<B: FrameBuf> Stage for Filter<B> {
                     headers[place] = found;
                     passing |= 1 << place;
                 }
-                Err(refusal) => self.counters.count(refusal),
+                Err(refusal) => refusals[place] = refusal,
             }
         }
         for headers in &headers[..burst.len()] {
@@ -304,6 +329,8 @@ impl<B: FrameBuf> Stage for Filter<B> {
         for (place, frame) in burst.into_iter().enumerate() {
             if passing >> place & 1 == 1 {
                 self.pass(frame, headers[place]);
+            } else {
+                self.refuse(frame, refusals[place]);
             }
         }
         self.latency.settle();

@@ -36,6 +36,7 @@ pub mod poll;
 pub mod port;
 pub mod rx;
 pub mod session;
+pub mod slow_path;
 pub mod spread;
 pub mod switch;
 pub mod tx;

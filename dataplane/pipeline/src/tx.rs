@@ -162,6 +162,8 @@ pub struct Tx<T: TxPort> {
     port: T,
     events: Events<T::Buf>,
     by_class: [Consumer<OutFrame<T::Buf>>; 4],
+    /// Answers and questions of the slow path: the last class of all.
+    slow_path: Option<Consumer<OutFrame<T::Buf>>>,
     burst: Burst<T::Buf>,
     /// Of each frame of the burst.
     origins: ArrayVec<Option<Origin>, BURST>,
@@ -184,7 +186,14 @@ impl<T: TxPort> Tx<T> {
         let counters = latency.counters("tx");
         let events = Events { duties, clock, port_clock, unsent: None, sent: None };
         let (burst, origins) = (Burst::new(), ArrayVec::new());
-        Tx { port, events, by_class, burst, origins, retained: 0, latency, counters }
+        Tx { port, events, by_class, slow_path: None, burst, origins, retained: 0, latency, counters }
+    }
+
+    /// The same, with frames of the slow path sent when nothing else waits.
+    #[must_use]
+    pub fn with_slow_path(mut self, frames: Option<Consumer<OutFrame<T::Buf>>>) -> Tx<T> {
+        self.slow_path = frames;
+        self
     }
 }
 
@@ -196,7 +205,7 @@ impl<T: TxPort> Stage for Tx<T> {
     fn poll(&mut self, cx: &mut PollContext) -> Progress {
         let mut work = self.events.poll(&mut self.port, &mut self.counters, cx.tsc);
         loop {
-            for ring in &mut self.by_class {
+            for ring in self.by_class.iter_mut().chain(&mut self.slow_path) {
                 while !self.burst.is_full()
                     && let Some(OutFrame { buf, origin }) = ring.pop()
                 {

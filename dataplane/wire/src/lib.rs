@@ -35,6 +35,7 @@ pub mod codec;
 pub mod ethereum;
 pub mod frame;
 pub mod genesis;
+pub mod host_frame;
 pub mod ids;
 pub mod limits;
 pub mod merkle;
@@ -49,6 +50,7 @@ pub mod snapshot;
 pub mod stamp;
 pub mod sync;
 pub mod tx;
+pub mod vlan;
 pub mod vote;
 
 pub use account::Account;

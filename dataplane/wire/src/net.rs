@@ -21,8 +21,8 @@ pub const IPV4_BYTES: usize = 20;
 pub const IPV6_BYTES: usize = 40;
 /// Bytes of a UDP header.
 pub const UDP_BYTES: usize = 8;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
 const PROTOCOL_UDP: u8 = 17;
 
 /// Where a frame comes from and goes to.
@@ -74,7 +74,7 @@ pub enum NetError {
 }
 
 #[inline]
-fn be16(frame: &[u8], at: usize) -> Result<u16, NetError> {
+pub(crate) fn be16(frame: &[u8], at: usize) -> Result<u16, NetError> {
     frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]])).ok_or(NetError::Truncated)
 }
 

@@ -69,6 +69,8 @@ pub struct Capabilities {
     pub tx_queues_max: usize,
     /// The largest frame it receives.
     pub rx_frame_bytes_max: usize,
+    /// The largest MTU that it can be set to.
+    pub mtu_bytes_max: u16,
     /// The driver's preferred receive burst; [`BURST_PACKETS`](crate::BURST_PACKETS) when it has no preference,
     /// and never more than that.
     pub rx_burst_packets: usize,
@@ -230,6 +232,7 @@ impl Port {
             rx_queues_max: info.rx_queues_max.into(),
             tx_queues_max: info.tx_queues_max.into(),
             rx_frame_bytes_max: info.rx_frame_bytes_max as usize,
+            mtu_bytes_max: info.mtu_bytes_max,
             rx_burst_packets: burst(info.rx_burst_packets),
             tx_burst_packets: burst(info.tx_burst_packets),
             rx_timestamp_field: info.rx_offloads & dpdk_sys::DPDK_RX_OFFLOAD_TIMESTAMP != 0,

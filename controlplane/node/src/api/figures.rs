@@ -20,7 +20,8 @@ impl<S: Storage> NodeHandle<S> {
                 .map(|(label, count)| DropCount { stage: name.into(), reason: label.into(), count })
                 .collect::<Vec<_>>()
         };
-        let mut all: Vec<DropCount> = self.data_plane.stages.iter().flat_map(of_stage).collect();
+        let mut all: Vec<DropCount> =
+            self.data_plane.stages.iter().chain(&self.data_plane.slow_path).flat_map(of_stage).collect();
         for (stage, reason, count) in
             self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
         {
@@ -71,6 +72,8 @@ impl<S: Storage> NodeHandle<S> {
         let of = |stage, labels: &[&str]| labels.iter().map(|label| self.stage_counter(stage, label)).sum();
         Some(match ring {
             "rx_filter" => self.stage_counter("rx", "dropped_ring_full"),
+            "filter_slow_path" => self.stage_counter("filter", "slow_path_full"),
+            "slow_path_tx" => self.slow_path_counter("dropped_full"),
             "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
             "open_control" => of(
                 "open",
@@ -128,7 +131,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "passed",
             "port_system_calls",
         ],
-        "filter" => &["passed"],
+        "filter" => &["passed", "slow_path"],
         "decode" => &["passed", "admitted", "established"],
         "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
         "verify" => &["passed", "batches_stamped"],
@@ -155,6 +158,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "worn",
         ],
         "tx" => &["sent", "bytes", "retained", "port_system_calls", "events_sent", "departures_stamped"],
+        "slow_path" => &["heard", "answered", "echoed", "asked", "known", "unknown", "learned"],
         _ => &[],
     };
     !went_on.contains(&label)

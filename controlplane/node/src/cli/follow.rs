@@ -72,7 +72,7 @@ pub(super) fn follow(config: &NodeConfig) -> CliResult {
         std::thread::Builder::new().name("control".into()).spawn(move || control.run(&control_stop));
     let control = control.map_err(|error| fail("the control thread")(&error))?;
     show_catching_up(&handle.observer, &stop);
-    wait(&handle, &stop);
+    wait(&handle, &stop, &mut || None);
     services_runtime.block_on(services.stop());
     drop(fetching);
     // A thread that panicked has reported it.

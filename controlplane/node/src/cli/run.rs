@@ -8,7 +8,7 @@ use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::clock::{PortClock, source_name};
-use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, StartFrom};
+use crate::config::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, StartFrom};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -28,6 +28,7 @@ use roko_time::NodeClock;
 use roko_time::phc::{HostRealtime, Phc};
 use roko_time::port_map::PortSettings;
 use roko_wire::genesis::Genesis;
+use roko_wire::net::Mac;
 use seccompiler::BpfProgram;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
+/// The MTU of a link without jumbo frames, which a frame buffer of the usual size holds.
+#[cfg(feature = "dpdk")]
+const MTU_BYTES: u16 = 1_500;
 /// How often a running node says where it is.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it looks whether it is to stop.
@@ -113,7 +117,7 @@ fn on_udp(config: &NodeConfig) -> CliResult {
     let port = if config.port.stamps == PortStamps::Poll { port.unstamped() } else { port };
     let clock = (port.rx_stamps() == RxStamps::Kernel)
         .then(|| (Box::new(HostRealtime) as Box<dyn Phc>, PortSettings::kernel()));
-    run_node(config, port, clock, &Plain)
+    run_node(config, port, clock, &Plain, &mut || None)
 }
 
 #[cfg(not(feature = "dpdk"))]
@@ -146,7 +150,9 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let eal = Arc::new(Eal::start(&eal_config).map_err(say)?);
     // Only a PCI device does DMA by itself, and it has hugepages.
     let packed = !config.port.hugepages;
-    let pool_config = PoolConfig { mbufs: config.port.frames, packed, ..PoolConfig::default() };
+    let room = PoolConfig::default().data_room_bytes + (config.port.mtu - MTU_BYTES);
+    let pool_config =
+        PoolConfig { mbufs: config.port.frames, packed, data_room_bytes: room, ..PoolConfig::default() };
     let pool = eal.pool("frames", &pool_config).map_err(say)?;
     let (name, arguments) = device.as_str().split_once(',').unwrap_or((device.as_str(), ""));
     let mut port = match device {
@@ -158,9 +164,24 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let can = port.capabilities().map_err(say)?;
     let phc = config.port.phc.as_deref();
     let plan = stamps::plan(config.port.stamps, &can.driver, can.rx_timestamp_field, phc.is_some());
-    let port_config =
-        PortConfig { promiscuous: true, rx_timestamp_field: plan.wants_field(), ..PortConfig::default() };
+    let port_config = PortConfig {
+        promiscuous: true,
+        rx_timestamp_field: plan.wants_field(),
+        mtu_bytes: if config.port.mtu == MTU_BYTES { 0 } else { config.port.mtu },
+        ..PortConfig::default()
+    };
+    if config.port.mtu > can.mtu_bytes_max {
+        return Err(CliError(format!(
+            "port.mtu = {}: the device {name} takes up to {}: lower it",
+            config.port.mtu, can.mtu_bytes_max
+        )));
+    }
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
+    let mut config = config.clone();
+    if config.port.neighbours == Neighbours::Resolve && config.network.mac.is_none() {
+        config.network.mac = Some(Mac(port.mac().map_err(say)?));
+    }
+    let config = &config;
     let card =
         card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
     let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
@@ -172,11 +193,12 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
         PciOrVirtual::Virtual(_) => "virtual",
     };
-    let mut node_port = DpdkPort::new(rx, tx, pool, kind, card.stamps);
+    let mut node_port = DpdkPort::new(rx, tx, pool, kind, card.stamps).on_vlan(config.vlan());
     if let Some(departures) = card.departures {
         node_port = node_port.with_departures(Box::new(departures));
     }
-    run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)))?;
+    let mut look = || port.link().ok().map(|link| link.up);
+    run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)), &mut look)?;
     drop(port);
     Ok(())
 }
@@ -186,6 +208,7 @@ fn run_node<P: Port>(
     port: P,
     port_clock: Option<PortClock>,
     enter: &impl crate::devnet::network::EnterThread,
+    link_is_up: &mut dyn FnMut() -> Option<bool>,
 ) -> CliResult
 where
     P::Pool: Sync + 'static,
@@ -221,7 +244,7 @@ where
         options: options(config),
         handshake,
     };
-    let Ready { stages, control, handle, open_report, sessions, catchup, keeper } =
+    let Ready { stages, control, slow_path, handle, open_report, sessions, catchup, keeper } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement, &time);
     let stop = Arc::new(AtomicBool::new(false));
@@ -238,7 +261,12 @@ where
         control.run(&control_stop);
     });
     threads.push(control.map_err(|error| fail("the control thread")(&error))?);
-    wait(&handle, &stop);
+    if let Some(slow_path) = slow_path {
+        let stop = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("slow-path".into()).spawn(move || slow_path.run(&stop));
+        threads.push(thread.map_err(|error| fail("the slow path's thread")(&error))?);
+    }
+    wait(&handle, &stop, link_is_up);
     runtime.block_on(services.stop());
     drop((keeper, sessions, catchup));
     for thread in threads {
@@ -360,15 +388,30 @@ pub(super) fn options(config: &NodeConfig) -> NodeOptions {
             ban_ms: u64::from(config.score.ban_s) * 1_000,
             ..ScoreConfig::default()
         },
+        slow_path: config.slow_path_options(),
         ..NodeOptions::default()
     }
 }
 
-/// Says every now and then where the node is, until it is to stop.
-pub(super) fn wait(handle: &NodeHandle<FileStorage>, stop: &AtomicBool) {
+/// Says every now and then where the node is, and at once when its link goes or comes back, until it is to stop.
+pub(super) fn wait(
+    handle: &NodeHandle<FileStorage>,
+    stop: &AtomicBool,
+    link_is_up: &mut dyn FnMut() -> Option<bool>,
+) {
     let mut said = std::time::Instant::now();
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(STOP_INTERVAL);
+        if let Some(up) = link_is_up()
+            && let Some(was_up) = handle.data_plane.link.note(up)
+            && was_up != up
+        {
+            eprintln!(
+                "{}: the port's link is {}",
+                handle.observer.name,
+                if up { "up again" } else { "DOWN" }
+            );
+        }
         if said.elapsed() >= STATUS_INTERVAL {
             said = std::time::Instant::now();
             let pool = handle.queue_stats().mempool;

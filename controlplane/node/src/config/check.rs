@@ -1,15 +1,23 @@
 //! Checks of what no single value shows: keys that must fit together, and the files that the configuration names.
 
 use super::reader::{ConfigProblem, shown};
-use super::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, TimeSource};
+use super::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortSection, PortStamps, TimeSource};
 use crate::accounts::load_bls;
 use roko_peers::{Membership, NodeIdentity};
 use roko_tuning::{BUILTIN, Profile};
 use roko_wire::genesis::{Genesis, NodeKey};
 use std::path::Path;
 
-/// Frames that fit one MiB of DPDK's memory: the default size's 2.7 KiB each, headers of the pool included.
-const FRAMES_PER_MB: u32 = 375;
+/// What a frame takes of DPDK's memory, bytes: two fifths more than the default's room of 2,048, headers of the pool included,
+/// so that 375 fit a MiB.
+const fn frame_memory_bytes(mtu: u16) -> u32 {
+    2_796 + (mtu - 1_500) as u32
+}
+
+fn frames_max(port: &PortSection) -> u32 {
+    let frames = (u64::from(port.memory_mb) << 20) / u64::from(frame_memory_bytes(port.mtu));
+    u32::try_from(frames).unwrap_or(u32::MAX)
+}
 
 fn problem(key: impl Into<String>, value: impl Into<toml::Value>, why: impl Into<String>) -> ConfigProblem {
     ConfigProblem::Value { key: key.into(), value: shown(&value.into()), why: why.into() }
@@ -87,14 +95,70 @@ fn port(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         };
         problems.extend(why.map(|why| problem("port.phc", phc.display().to_string(), why)));
     }
-    if port.kind == PortKind::Dpdk && port.frames > port.memory_mb * FRAMES_PER_MB {
-        let most = port.memory_mb * FRAMES_PER_MB;
+    let own = [("port.vlan", port.vlan, 0), ("port.mtu", port.mtu, 1_500)];
+    for (key, value, _) in
+        own.iter().filter(|(_, value, not_set)| port.kind == PortKind::IoUring && value != not_set)
+    {
+        let why = "with io_uring the kernel's device decides: take the key out, or set port.kind = \"dpdk\"";
+        problems.push(problem(*key, i64::from(*value), why));
+    }
+    link(config, problems);
+    if port.kind == PortKind::Dpdk && port.frames > frames_max(port) {
+        let most = frames_max(port);
         let why = format!(
             "port.memory_mb = {} holds about {most} frames: raise it to {}, or lower port.frames",
             port.memory_mb,
-            port.frames.div_ceil(FRAMES_PER_MB)
+            (u64::from(port.frames) * u64::from(frame_memory_bytes(port.mtu))).div_ceil(1 << 20)
         );
         problems.push(problem("port.frames", i64::from(port.frames), why));
+    }
+}
+
+/// What is on the link, and how next hops are found.
+fn link(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
+    let (port, own) = (&config.port, config.network.ip);
+    let resolve = port.neighbours == Neighbours::Resolve;
+    if resolve && port.kind == PortKind::IoUring {
+        let why = "with io_uring the kernel finds peers: take the key out";
+        problems.push(problem("port.neighbours", "resolve", why));
+        return;
+    }
+    if !resolve {
+        return;
+    }
+    let bits = if own.is_ipv4() { 32 } else { 128 };
+    match port.prefix {
+        None => problems.push(ConfigProblem::Missing { key: "port.prefix".to_owned(), example: "24" }),
+        Some(prefix) if prefix > bits => {
+            let why = format!("network.ip = {own} has {bits} bits: set 0 to {bits}");
+            problems.push(problem("port.prefix", i64::from(prefix), why));
+        }
+        Some(_) => {}
+    }
+    if let Some(gateway) = port.gateway {
+        let why = if gateway.is_ipv4() != own.is_ipv4() {
+            format!("is of another family than network.ip = {own}: name a router of the same")
+        } else if gateway == own {
+            "is this node's own address: name the router's".to_owned()
+        } else if !config.route().on_link(&gateway) {
+            "is not on the link that port.prefix says: correct one of the two".to_owned()
+        } else {
+            return;
+        };
+        problems.push(problem("port.gateway", gateway.to_string(), why));
+    }
+}
+
+/// Every validator can be reached: it is on the link, or there is a gateway.
+fn check_reach(config: &NodeConfig, genesis: &Genesis, problems: &mut Vec<ConfigProblem>) {
+    if config.port.neighbours != Neighbours::Resolve || config.port.gateway.is_some() {
+        return;
+    }
+    let route = config.route();
+    let far = genesis.validators.iter().map(|validator| validator.endpoint.ip).find(|ip| !route.on_link(ip));
+    if let (Some(far), Some(prefix)) = (far, config.port.prefix) {
+        let why = format!("the validator at {far} is not on this link: name the router in port.gateway");
+        problems.push(problem("port.prefix", i64::from(prefix), why));
     }
 }
 
@@ -148,6 +212,9 @@ pub(super) fn files(config: &NodeConfig) -> Vec<ConfigProblem> {
                     format!("genesis has {validators} validators, from 0: correct it, or take the entry out");
                 problems.push(problem(format!("peer[{place}].index"), i64::from(peer.index), why));
             }
+        }
+        if node.kind == NodeKind::Validator {
+            check_reach(config, &genesis, &mut problems);
         }
         if let (NodeKind::Validator, Ok(node_key)) = (node.kind, node_key) {
             check_validator(config, &genesis, &node_key, bls_key.and_then(Result::ok), &mut problems);

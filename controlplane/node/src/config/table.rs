@@ -3,7 +3,8 @@
 
 use super::reader::{Key, Presence, Reader, Section};
 use super::value::{
-    NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom, TimeSource,
+    Neighbours, NodeKind, PciOrVirtual, PhcReference, PhcTimescale, PortKind, PortStamps, StartFrom,
+    TimeSource,
 };
 use Presence::{Default, Optional, Required, Suggested};
 use core::net::{IpAddr, SocketAddr};
@@ -103,6 +104,19 @@ sections! {
         /// The PTP clock that the card stamps with, when the kernel drives it beside DPDK: mlx5 in real-time mode, whose stamps
         /// are nanoseconds. Without it an mlx5 stamps in ticks, which are measured.
         phc: Option<PathBuf> = Optional("\"/dev/ptp2\""), "", None;
+        /// Where frames to a peer go. "derived": to an Ethernet address made from its IP address, as every node of a devnet has
+        /// one. "resolve": to the one that it, or the gateway, answers with by ARP or neighbour discovery, as on any other
+        /// network. Either way the node answers ARP, neighbour solicitations and pings itself when kind is "dpdk".
+        neighbours: Neighbours = Default("\"derived\""), "", None;
+        /// The virtual LAN that the port is on (IEEE 802.1Q); 0 is none. Its tag is taken off and put on by the port, in software.
+        vlan: u16 = Default("0"), "", range(0, 4_094);
+        /// Longest payload of a frame that the port receives. Raise it on a link with jumbo frames, where others send such ones:
+        /// this node's own stay below 1500, because the sizes of messages and chunks are part of the format.
+        mtu: u16 = Default("1500"), "bytes", range(1_500, 9_000);
+        /// Leading bits of network.ip that all addresses on its link share. Needed with neighbours "resolve".
+        prefix: Option<u8> = Optional("24"), "bits", range(0, 128);
+        /// The router to peers that are not on the link. Needed with neighbours "resolve" where there are any.
+        gateway: Option<IpAddr> = Optional("\"10.77.0.254\""), "", None;
     }
 
     /// This node's address. A validator's must be its endpoint in genesis.
@@ -112,12 +126,13 @@ sections! {
         ip: IpAddr = Required("\"10.77.0.1\""), "", None;
         /// UDP port of the data plane.
         port: u16 = Default("7700"), "", range(1, 65_535);
-        /// Ethernet address of frames that this node sends. Default: the device's.
+        /// Ethernet address of frames that this node sends. Default: the device's with port.neighbours "resolve", else the one
+        /// made from `ip`.
         mac: Option<Mac> = Optional("\"02:00:0a:4d:00:01\""), "", None;
     }
 
-    /// Ethernet address of a peer, or of the router on the way to it, as ARP does not exist yet. Without an entry a
-    /// peer's is made from its IPv4 address: 02:00 and its four bytes.
+    /// Ethernet address of a peer, or of the router on the way to it, that is neither derived nor asked for. Derived is 02:00
+    /// and the four bytes of an IPv4 address.
     list neighbor => Neighbor {
         /// The peer's address.
         ip: IpAddr = Required("\"10.77.0.2\""), "", None;

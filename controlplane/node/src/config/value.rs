@@ -58,7 +58,7 @@ macro_rules! numbers {
         }
     )+};
 }
-numbers!(u16, u32);
+numbers!(u8, u16, u32);
 
 impl Value for bool {
     const TYPE: &'static str = "true or false";
@@ -230,6 +230,15 @@ choice!(
         Auto = "auto",
         /// The CPU's counter.
         Poll = "poll"
+    }
+);
+choice!(
+    /// Where Ethernet addresses of peers come from.
+    Neighbours, "\"derived\" or \"resolve\"", "is no way to find peers: use \"derived\" on a devnet, else \"resolve\"", {
+        /// From their IP addresses.
+        Derived = "derived",
+        /// From whoever answers for them.
+        Resolve = "resolve"
     }
 );
 choice!(

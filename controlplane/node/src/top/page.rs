@@ -149,6 +149,9 @@ fn nodes(out: &mut String, processes: &[(SocketAddr, Vec<Seen<'_>>)]) -> std::fm
 fn times(out: &mut String, seen: &[Seen<'_>]) -> std::fmt::Result {
     let all = || seen.iter().map(|seen| &seen.node.detail.time);
     let Some(first) = all().next().filter(|time| !time.source.is_empty()) else { return Ok(()) };
+    for seen in seen.iter().filter(|seen| seen.node.detail.link_up == Some(false)) {
+        writeln!(out, "{}: the port's link is DOWN", seen.node.name)?;
+    }
     write!(out, "time: {}; receive stamps: {}", first.source, first.rx_stamps)?;
     let bound_ns = all().map(|time| time.stamp_bound_ns).max().unwrap_or(0);
     if bound_ns > 0 {

@@ -173,6 +173,9 @@ fn network(page: &mut Page<'_>) {
     page.gauge("roko_peer_count", "Peers with an open session.", |node| {
         node.peer_count.map(|count| count as f64)
     });
+    page.gauge("roko_link_up", "1 while the port's link is up.", |node| {
+        node.link_up.map(|up| f64::from(u8::from(up)))
+    });
     page.metric("roko_messages_total", "counter", "Messages by direction and kind.", |node, samples| {
         for row in &node.messages {
             samples.integer(&[("direction", row.direction.label()), ("kind", &row.kind)], row.count);

@@ -3,9 +3,10 @@
 //! An mbuf is the frame's memory as it is: one pointer, moved from the driver through all stages and back. Whoever polls
 //! holds an `roko_dpdk::ThreadGuard`, so that the pool's per-thread cache works.
 
-use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
+use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, RxStamps, TxPort};
 use roko_dpdk::{Mbuf, MbufPool, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue, TxTimestamps};
 use roko_wire::port_clock::{PortTime, PortUnit};
+use roko_wire::vlan::{VLAN_TAG_BYTES, put_tag_on, take_tag_off, vlan_of};
 
 // A burst of this crate is DPDK's burst: one type, so no frame is moved between two kinds of array.
 const _: () = assert!(super::BURST == roko_dpdk::BURST_PACKETS);
@@ -80,12 +81,44 @@ impl Departures for TxTimestamps {
 pub struct DpdkRx {
     queue: RxQueue,
     field: Option<(TimestampField, PortUnit)>,
+    vlan: Option<u16>,
+    counts: PortCounts,
+}
+
+impl DpdkRx {
+    /// Takes the tag off the frames from `first` on, and drops those of another virtual LAN or of none.
+    fn untag(&mut self, vlan: u16, first: usize, out: &mut Burst<Mbuf>) {
+        let (before, mut at) = (out.len(), 0);
+        out.retain(|frame| {
+            at += 1;
+            let ours = at <= first || take_tag_off(frame.data_mut(), vlan);
+            if ours && at > first {
+                frame.trim_front(VLAN_TAG_BYTES);
+            }
+            ours
+        });
+        self.counts.dropped += (before - out.len()) as u64;
+    }
+}
+
+/// Puts the tag on, once: nothing before the port writes tags, so a frame that has one was offered before.
+fn tag(frame: &mut Mbuf, vlan: u16) {
+    if vlan_of(frame.data()).is_none() && frame.prepend(VLAN_TAG_BYTES).is_ok() {
+        put_tag_on(frame.data_mut(), vlan);
+    }
 }
 
 impl RxPort for DpdkRx {
     type Buf = Mbuf;
     fn rx_burst(&mut self, out: &mut Burst<Mbuf>) -> usize {
-        self.queue.rx_burst(out)
+        let first = out.len();
+        let count = self.queue.rx_burst(out);
+        let Some(vlan) = self.vlan.filter(|_| count > 0) else { return count };
+        self.untag(vlan, first, out);
+        out.len() - first
+    }
+    fn counts(&self) -> PortCounts {
+        self.counts
     }
     fn stamp(&self, frame: &Mbuf) -> Option<PortTime> {
         let (field, unit) = self.field.as_ref()?;
@@ -97,11 +130,15 @@ impl RxPort for DpdkRx {
 pub struct DpdkTx {
     queue: TxQueue,
     departures: Option<Box<dyn Departures>>,
+    vlan: Option<u16>,
 }
 
 impl TxPort for DpdkTx {
     type Buf = Mbuf;
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        if let Some(vlan) = self.vlan {
+            burst.iter_mut().for_each(|frame| tag(frame, vlan));
+        }
         self.queue.tx_burst(burst)
     }
     fn stamps_departures(&self) -> bool {
@@ -110,6 +147,9 @@ impl TxPort for DpdkTx {
     fn tx_event(&mut self, mut frame: Mbuf) -> Result<(), Mbuf> {
         if let Some(departures) = &mut self.departures {
             departures.mark(&mut frame);
+        }
+        if let Some(vlan) = self.vlan {
+            tag(&mut frame, vlan);
         }
         let mut burst = Burst::new();
         burst.push(frame);
@@ -136,13 +176,28 @@ pub struct DpdkPort {
     pool: MbufPool,
     kind: &'static str,
     stamps: DpdkStamps,
+    vlan: Option<u16>,
 }
 
 impl DpdkPort {
     /// The port over one receive and one send queue; `kind` is the driver's name.
     #[must_use]
     pub fn new(rx: RxQueue, tx: TxQueue, pool: MbufPool, kind: &'static str, stamps: DpdkStamps) -> DpdkPort {
-        DpdkPort { rx, tx: DpdkTx { queue: tx, departures: None }, pool, kind, stamps }
+        DpdkPort {
+            rx,
+            tx: DpdkTx { queue: tx, departures: None, vlan: None },
+            pool,
+            kind,
+            stamps,
+            vlan: None,
+        }
+    }
+
+    /// The same, on a virtual LAN: frames are received without its tag and sent with it; others' are dropped and counted.
+    #[must_use]
+    pub fn on_vlan(mut self, vlan: Option<u16>) -> DpdkPort {
+        (self.vlan, self.tx.vlan) = (vlan, vlan);
+        self
     }
 
     /// The same, with departures of event frames stamped.
@@ -170,7 +225,13 @@ impl Port for DpdkPort {
         }
     }
     fn split(self) -> (DpdkRx, DpdkTx, MbufPool) {
-        (DpdkRx { queue: self.rx, field: self.stamps.field() }, self.tx, self.pool)
+        let rx = DpdkRx {
+            queue: self.rx,
+            field: self.stamps.field(),
+            vlan: self.vlan,
+            counts: PortCounts::default(),
+        };
+        (rx, self.tx, self.pool)
     }
 }
 

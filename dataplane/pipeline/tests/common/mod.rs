@@ -167,6 +167,7 @@ pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
             .collect(),
         depths: Depths::default(),
         port_clock: None,
+        slow_path: false,
     }
 }
 

@@ -12,6 +12,7 @@ use roko_wire::message::Message;
 use roko_wire::net::{fill_udp6_checksum, parse_udp, write_headers};
 use roko_wire::sync::SyncMessage;
 use roko_wire::tx::{self, Authorization, ParsedTx};
+use roko_wire::vlan::{VLAN_TAG_BYTES, put_tag_on, take_tag_off, vlan_of};
 use roko_wire::{BlockId, Hash32};
 
 /// What a fuzz target runs on its bytes.
@@ -84,6 +85,9 @@ fn propose_header(body_bytes: usize) -> Header {
 /// A frame off the network: addresses and payload are written back to the same parse, and the clear header to the same
 /// bytes.
 pub(crate) fn frame_net(bytes: &[u8]) {
+    if let Some(vlan) = vlan_of(bytes) {
+        tagged(bytes, vlan);
+    }
     let Ok(parsed) = parse_udp(bytes) else { return };
     let end = parsed.payload_at + parsed.payload_bytes;
     let payload = &bytes[parsed.payload_at..end];
@@ -98,6 +102,20 @@ pub(crate) fn frame_net(bytes: &[u8]) {
     if let Ok(header) = FrameHeader::read(&mut reader) {
         assert_eq!(header.to_bytes()[..], payload[..payload.len() - reader.rest().len()]);
     }
+}
+
+/// A frame of a virtual LAN: the parser takes none with its tag, taking the tag off needs the right number, and putting it on
+/// again gives the same frame but for the priority.
+fn tagged(bytes: &[u8], vlan: u16) {
+    assert!(parse_udp(bytes).is_err(), "a port of no virtual LAN takes none of its frames");
+    let mut frame = bytes.to_vec();
+    assert!(!take_tag_off(&mut frame, vlan ^ 1));
+    assert_eq!(frame, bytes);
+    assert!(take_tag_off(&mut frame, vlan));
+    frame_net(&frame[VLAN_TAG_BYTES..]);
+    put_tag_on(&mut frame, vlan);
+    frame[14] = bytes[14];
+    assert_eq!(frame, bytes);
 }
 
 /// A transaction's wire bytes: layout and signature are written back byte for byte, and verifying never panics.

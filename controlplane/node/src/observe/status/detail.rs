@@ -132,6 +132,10 @@ pub struct Detail {
     pub time: TimeStatus,
     /// Through the port.
     pub traffic: Traffic,
+    /// Whether the port's link is up; `None` when the port does not tell.
+    pub link_up: Option<bool>,
+    /// How often the link has gone and come back.
+    pub link_changes: u64,
     /// Every ring, in packet order.
     pub rings: Vec<RingStatus>,
     /// The other validators, by index.
@@ -158,6 +162,8 @@ impl<S: Storage> NodeHandle<S> {
                 frames_sent: counter("tx", "sent"),
                 bytes_sent: counter("tx", "bytes"),
             },
+            link_up: self.data_plane.link.up(),
+            link_changes: self.data_plane.link.changes(),
             rings: self.rings(),
             peers: observer.peers.read(self.chain.set.len(), self.own_index, now),
             conduct: observer.conduct.read(),
