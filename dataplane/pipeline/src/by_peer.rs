@@ -84,26 +84,24 @@ impl<C: Counter> PeerCounters<C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    crate::counters!(
-        /// Two of them.
-        #[allow(unreachable_pub, reason = "the macro is made for stages' counters, which are public")]
-        Two { First = "first", Second = "second" }
-    );
+    use crate::open::OpenRefusal::{self, OverRate, UnknownKind};
 
     #[test]
     fn each_peer_has_its_own_and_nobody_elses() {
-        let mut counters = PeerCounters::<Two>::new(2);
+        let mut counters = PeerCounters::<OpenRefusal>::new(2);
         let shared = counters.shared();
         for (peer, counter) in
-            [(0, Two::Second), (1, Two::First), (1, Two::First), (2, Two::First), (u16::MAX, Two::Second)]
+            [(0, OverRate), (1, UnknownKind), (1, UnknownKind), (2, UnknownKind), (u16::MAX, OverRate)]
         {
             counters.count(PeerIndex(peer), counter);
         }
-        assert_eq!(shared.value(1, 0), 0, "not published yet");
+        let (first, last) = (UnknownKind.index(), OverRate.index());
+        assert_eq!(shared.value(1, first), 0, "not published yet");
         counters.publish();
-        let all: Vec<u64> = (0..3).flat_map(|peer| [shared.value(peer, 0), shared.value(peer, 1)]).collect();
+        let all: Vec<u64> =
+            (0..3).flat_map(|peer| [shared.value(peer, first), shared.value(peer, last)]).collect();
         assert_eq!(all, [0, 1, 2, 0, 0, 0]);
-        assert_eq!((shared.value(0, 2), shared.value(usize::MAX, 1)), (0, 0));
+        assert_eq!((shared.value(0, last + 1), shared.value(usize::MAX, first)), (0, 0));
+        assert_eq!(shared.labels()[first], "unknown_kind");
     }
 }
