@@ -8,7 +8,9 @@ use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::clock::{PortClock, source_name};
-use crate::config::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
+#[cfg(feature = "dpdk")]
+use crate::config::Neighbours;
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -28,7 +30,8 @@ use roko_time::NodeClock;
 use roko_time::phc::{HostRealtime, Phc};
 use roko_time::port_map::PortSettings;
 use roko_wire::genesis::Genesis;
-use roko_wire::net::Mac;
+#[cfg(feature = "dpdk")]
+use roko_wire::net::{ETHERNET_BYTES, Mac};
 use seccompiler::BpfProgram;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -163,11 +166,10 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         mtu_bytes: if config.port.mtu == MTU_BYTES { 0 } else { config.port.mtu },
         ..PortConfig::default()
     };
-    if config.port.mtu > can.mtu_bytes_max {
-        return Err(CliError(format!(
-            "port.mtu = {}: the device {name} takes up to {}: lower it",
-            config.port.mtu, can.mtu_bytes_max
-        )));
+    let most = usize::from(can.mtu_bytes_max).min(can.rx_frame_bytes_max.saturating_sub(ETHERNET_BYTES));
+    if config.port.mtu > MTU_BYTES && usize::from(config.port.mtu) > most {
+        let asked = config.port.mtu;
+        return Err(CliError(format!("port.mtu = {asked}: {} takes up to {most}: lower it", can.driver)));
     }
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
     let mut config = config.clone();
