@@ -224,7 +224,7 @@ fn check(eal: &Arc<Eal>, namespace: &Namespace, case: &Case) {
         .expect("an address");
     let opened = namespace.within(|| open(eal, case)).expect("the namespace is ours");
     let (device, node_port) = opened.expect("a packet socket on the cable");
-    assert_eq!(device.link().expect("it tells").up, true);
+    assert!(device.link().expect("it tells").up);
     let mut node = run(eal, node_port, case);
 
     let pings = namespace.within(|| ping(ip(case.node), 1_400)).expect("the namespace is ours");
