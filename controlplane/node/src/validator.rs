@@ -40,7 +40,7 @@ use roko_state::vote_log::{VoteLog, VoteLogOptions};
 use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -294,9 +294,8 @@ where
     let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
-    let (own_ip, peers_max) = (members.peers()[index.as_usize()].endpoint.ip, members.peers().len());
     let slow_path = options.slow_path.as_ref().zip(control.slow_path);
-    let (slow_path, session_ends) = with_slow_path(slow_path, control.sessions, own_ip, peers_max);
+    let (slow_path, session_ends) = with_slow_path(slow_path, control.sessions, members, index);
     let log = Arc::clone(&handshake.log);
     let rings = sink_rings(keys, session_ends);
     let boot_file = data_dir.join("boot");
@@ -411,11 +410,12 @@ fn catchup_of<S: Storage>(
 fn with_slow_path<P: FramePool>(
     of: Option<(&SlowPathOptions, SlowPathEnds<P>)>,
     ends: SessionEnds,
-    own: IpAddr,
-    peers_max: usize,
+    members: &Membership,
+    index: roko_wire::ValidatorIndex,
 ) -> (Option<SlowPath<P>>, SessionEnds) {
     let Some((options, frames)) = of else { return (None, ends) };
-    let (slow_path, links) = SlowPath::new(own, options, frames, ends.links, peers_max);
+    let own = members.peers()[index.as_usize()].endpoint.ip;
+    let (slow_path, links) = SlowPath::new(own, options, frames, ends.links, members.peers().len());
     (Some(slow_path), SessionEnds { links, ..ends })
 }
 

@@ -54,11 +54,18 @@ fn nodes_of(pid: u32) -> usize {
 }
 
 fn finalises_everything(port: &str) {
+    finalises_everything_with(port, &[]);
+}
+
+fn finalises_everything_with(port: &str, more: &[&str]) {
     let _alone = alone();
     if !possible() {
         return;
     }
-    let out = devnet(&["--port", port, "--for", "3s", "--report", "json"]).output().expect("it was built");
+    let out = devnet(&["--port", port, "--for", "3s", "--report", "json"])
+        .args(more)
+        .output()
+        .expect("it was built");
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{}: {said}", out.status);
     let report: Value = serde_json::from_slice(&out.stdout).expect("one JSON object");
@@ -71,6 +78,11 @@ fn finalises_everything(port: &str) {
     assert_eq!(report["balances_conserved"], true, "{report}");
     assert_eq!(report["same_state"], true, "{report}");
     assert!(report["finality_ms"]["p50"].as_f64() > Some(0.0), "{report}");
+}
+
+#[test]
+fn four_processes_that_find_each_other_by_arp_finalise_all_that_is_offered() {
+    finalises_everything_with("af_packet", &["--resolve"]);
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub struct DevnetArgs {
     /// The network between the validators [default: net-ring; with --processes af_packet]
     #[arg(long, value_enum)]
     port: Option<PortKind>,
+    /// With --processes over DPDK: nodes find each other's Ethernet addresses by ARP, as on a network that nobody made for them.
+    #[arg(long, requires = "processes")]
+    resolve: bool,
     #[arg(long, default_value = "devnet-2core", help = profile_help())]
     profile: String,
     /// Where the chain is kept; without it in a temporary folder that is removed at the end.

@@ -8,7 +8,9 @@ use crate::accounts::load_bls;
 use crate::api::NodeHandle;
 use crate::chain::Chain;
 use crate::clock::{PortClock, source_name};
-use crate::config::{Neighbours, NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, StartFrom};
+#[cfg(feature = "dpdk")]
+use crate::config::Neighbours;
+use crate::config::{NodeConfig, NodeKind, PciOrVirtual, PortKind, PortStamps, StartFrom};
 use crate::devnet::network::Plain;
 use crate::handshake::HandshakeParts;
 use crate::sandbox::{self, Confined};
@@ -28,12 +30,14 @@ use roko_time::NodeClock;
 use roko_time::phc::{HostRealtime, Phc};
 use roko_time::port_map::PortSettings;
 use roko_wire::genesis::Genesis;
-use roko_wire::net::Mac;
+#[cfg(feature = "dpdk")]
+use roko_wire::net::{ETHERNET_BYTES, Mac};
 use seccompiler::BpfProgram;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -167,15 +171,9 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let port_config = PortConfig {
         promiscuous: true,
         rx_timestamp_field: plan.wants_field(),
-        mtu_bytes: if config.port.mtu == MTU_BYTES { 0 } else { config.port.mtu },
+        mtu_bytes: mtu(config.port.mtu, &can)?,
         ..PortConfig::default()
     };
-    if config.port.mtu > can.mtu_bytes_max {
-        return Err(CliError(format!(
-            "port.mtu = {}: the device {name} takes up to {}: lower it",
-            config.port.mtu, can.mtu_bytes_max
-        )));
-    }
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
     let mut config = config.clone();
     if config.port.neighbours == Neighbours::Resolve && config.network.mac.is_none() {
@@ -201,6 +199,23 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)), &mut look)?;
     drop(port);
     Ok(())
+}
+
+/// What the device's MTU is to be set to: 0, its default, without jumbo frames.
+#[cfg(feature = "dpdk")]
+fn mtu(asked: u16, can: &roko_dpdk::Capabilities) -> Result<u16, CliError> {
+    let most = usize::from(can.mtu_bytes_max).min(can.rx_frame_bytes_max.saturating_sub(ETHERNET_BYTES));
+    match asked {
+        MTU_BYTES => Ok(0),
+        _ if usize::from(asked) <= most => Ok(asked),
+        _ => Err(CliError(format!("port.mtu = {asked}: {} takes up to {most}: lower it", can.driver))),
+    }
+}
+
+/// Starts a thread that is no poll thread.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, CliError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(run);
+    thread.map_err(|error| CliError::with(format!("the thread {name}"), error))
 }
 
 fn run_node<P: Port>(
@@ -256,15 +271,13 @@ where
     let mut threads =
         placement.start_polling(stages, &stop, &enter).map_err(|error| fail("poll threads")(&error))?;
     let (pin, control_stop) = (placement.pin_control(), Arc::clone(&stop));
-    let control = std::thread::Builder::new().name("control".into()).spawn(move || {
+    threads.push(spawn("control", move || {
         pin();
         control.run(&control_stop);
-    });
-    threads.push(control.map_err(|error| fail("the control thread")(&error))?);
+    })?);
     if let Some(slow_path) = slow_path {
         let stop = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("slow-path".into()).spawn(move || slow_path.run(&stop));
-        threads.push(thread.map_err(|error| fail("the slow path's thread")(&error))?);
+        threads.push(spawn("slow-path", move || slow_path.run(&stop))?);
     }
     wait(&handle, &stop, link_is_up);
     runtime.block_on(services.stop());

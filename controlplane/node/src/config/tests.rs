@@ -235,6 +235,41 @@ fn files_are_found_beside_the_configuration_and_must_belong_together() {
 
 /// The files that an operator starts from, beside the keys and the genesis that `roko genesis new` makes.
 #[test]
+fn a_link_that_cannot_be_is_refused_by_name() {
+    let with = |port: &str, own: &str| {
+        let text =
+            example(&[("network.ip", format!("\"{own}\""))]).replacen("neighbours = \"derived\"", port, 1);
+        NodeConfig::parse(&text).map_or_else(
+            |found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            |_| String::new(),
+        )
+    };
+    let resolve = |more: &str| with(&format!("neighbours = \"resolve\"\n{more}"), "10.77.0.1");
+    assert_eq!(resolve("prefix = 24"), "");
+    assert_eq!(resolve("prefix = 24\ngateway = \"10.77.0.254\""), "");
+    for (more, says) in [
+        ("", "port.prefix: is missing"),
+        ("prefix = 33", "set 0 to 32"),
+        ("prefix = 24\ngateway = \"10.77.1.254\"", "not on the link"),
+        ("prefix = 24\ngateway = \"10.77.0.1\"", "this node's own address"),
+        ("prefix = 24\ngateway = \"fe80::1\"", "another family"),
+    ] {
+        let said = resolve(more);
+        assert!(said.contains(says), "{more}: {said}");
+    }
+    let six = with("neighbours = \"resolve\"\nprefix = 64\ngateway = \"fe80::1\"", "2001:db8::1");
+    assert_eq!(six, "");
+    let uring = example(&[]).replacen("kind = \"dpdk\"", "kind = \"io_uring\"", 1).replacen(
+        "mtu = 1500",
+        "mtu = 9000",
+        1,
+    );
+    let uring =
+        problems(&uring.replacen("neighbours = \"derived\"", "neighbours = \"resolve\"", 1)).join("; ");
+    assert!(uring.contains("the kernel finds peers") && uring.contains("port.mtu = 9000"), "{uring}");
+}
+
+#[test]
 fn the_examples_for_systemd_are_good_configurations() {
     let chain = devnet_genesis(4, 1, Preset::Balanced, DEVNET_CHAIN_ID, b"examples", NanoMoment(1 << 60))
         .expect("a genesis");

@@ -211,7 +211,7 @@ impl<P: FramePool> SlowPath<P> {
             let sent = self.send(written);
             self.counters.add(SlowPathCounter::Asked, u64::from(sent));
         }
-        resolver.ways.tell(&resolver.neighbours, |command| resolver.to_spread.push(command));
+        resolver.ways.tell(&resolver.neighbours, |command| resolver.to_spread.push(command).err());
         let (known, unknown) = resolver.neighbours.counts();
         self.counters.set(SlowPathCounter::Known, known as u64);
         self.counters.set(SlowPathCounter::Unknown, unknown as u64);

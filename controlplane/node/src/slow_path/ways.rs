@@ -100,15 +100,14 @@ impl Ways {
     pub(super) fn tell(
         &mut self,
         neighbours: &Neighbours,
-        mut push: impl FnMut(LinkCommand) -> Result<(), LinkCommand>,
+        mut push: impl FnMut(LinkCommand) -> Option<LinkCommand>,
     ) {
         for (peer, place) in self.ways.iter_mut().enumerate() {
             let Some(way) = place else { continue };
             if let Some(LinkCommand::Unlink { .. }) = way.untold {
-                let told = way.untold.take().map_or(Ok(()), &mut push);
-                match told {
-                    Ok(()) => *place = None,
-                    Err(back) => way.untold = Some(back),
+                way.untold = way.untold.take().and_then(&mut push);
+                if way.untold.is_none() {
+                    *place = None;
                 }
                 continue;
             }
@@ -126,8 +125,8 @@ impl Ways {
                 _ => LinkCommand::Move { peer, addresses: way.addresses },
             };
             match push(command) {
-                Ok(()) => way.told = Some(mac),
-                Err(back) => way.untold = Some(back),
+                None => way.told = Some(mac),
+                back => way.untold = back,
             }
         }
     }
@@ -178,7 +177,7 @@ mod tests {
                 LinkCommand::Unlink { peer } => (peer.0, None, addresses("0.0.0.0")),
             };
             all.push((peer, phase, to.destination_ip.to_string(), to.destination_mac.0[5]));
-            Ok(())
+            None
         });
         all
     }
@@ -242,7 +241,7 @@ mod tests {
         assert!(ways.take(link(1, "10.0.0.2", 0), &mut neighbours, 0));
         assert!(!ways.take(link(0, "10.0.1.2", 0), &mut neighbours, 0));
         assert!(!ways.take(link(2, "10.0.0.2", 0), &mut neighbours, 0), "no such peer");
-        ways.tell(&neighbours, Err);
+        ways.tell(&neighbours, Some);
         assert_eq!(told(&mut ways, &neighbours), [(1, Some(0), "10.0.0.2".into(), 2)]);
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn run(args: &DevnetArgs) -> CliResult {
         devnet: genesis_of(args, &data_dir)?,
         data_dir,
         wire,
+        resolve: args.resolve,
         profile: profile_for_nodes(&args.profile)?,
         options: options(),
         clock_bound_us: args.clock_bound_us,

@@ -22,10 +22,15 @@ const FRAMES: u32 = 20 * 1024 - 1;
 /// Frames that fit a MiB, one behind the other; 64 MiB are DPDK's own.
 const MEMORY_MB: u32 = FRAMES.div_ceil(375) + 64;
 
+/// Bits that the addresses of a devnet's nodes share: its bridges are one link.
+const LINK_PREFIX: u8 = 16;
+
 /// What is the same for all nodes.
 pub struct Settings<'a> {
     /// What their ports are.
     pub wire: WireKind,
+    /// Nodes ask for each other's Ethernet addresses.
+    pub resolve: bool,
     /// A profile's name or file.
     pub profile: &'a str,
     /// Sizes.
@@ -58,7 +63,7 @@ pub fn write_all(
     let chain = Chain::new(devnet.genesis.clone())?;
     let client = client_entry(&NodeIdentity::from_seed(&client_seed(&chain)), &chain);
     let (wire, profile) = (WireKind::AfPacket, "devnet-2core");
-    let settings = Settings { wire, profile, options, clock_bound_us, client: &client };
+    let settings = Settings { wire, resolve: false, profile, options, clock_bound_us, client: &client };
     for (index, (identity, bls_key)) in devnet.node_identities.iter().zip(&devnet.bls_keys).enumerate() {
         let endpoint = &devnet.genesis.validators[index].endpoint;
         write(data_dir, index, endpoint, identity, bls_key, &settings)
@@ -110,7 +115,7 @@ fn values(index: usize, endpoint: &Endpoint, settings: &Settings<'_>) -> Vec<(&'
         Some(device) => ("port.device", format!("\"{device}\"")),
         None => ("port.kind", "\"io_uring\"".to_owned()),
     };
-    vec![
+    let mut values = vec![
         port,
         ("node.name", format!("\"validator-{index}\"")),
         ("node.data_dir", "\".\"".to_owned()),
@@ -132,7 +137,12 @@ fn values(index: usize, endpoint: &Endpoint, settings: &Settings<'_>) -> Vec<(&'
         ("metrics.listen", format!("\"{ip}:{METRICS_PORT}\"")),
         ("filter.stranger_frames_per_second", options.stranger_frames_per_second.to_string()),
         ("filter.known_frames_per_second", options.known_frames_per_second.to_string()),
-    ]
+    ];
+    if settings.resolve {
+        values.push(("port.neighbours", "\"resolve\"".to_owned()));
+        values.push(("port.prefix", LINK_PREFIX.to_string()));
+    }
+    values
 }
 
 fn client(entry: &ClientEntry) -> String {
@@ -166,6 +176,7 @@ mod tests {
             let options = NodeOptions::default();
             let settings = Settings {
                 wire,
+                resolve: wire != WireKind::IoUring,
                 profile: "devnet-2core",
                 options: &options,
                 clock_bound_us: 10_000,

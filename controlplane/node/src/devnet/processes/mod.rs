@@ -60,6 +60,8 @@ pub struct ProcessPlan {
     pub data_dir: PathBuf,
     /// What the nodes' ports are.
     pub wire: WireKind,
+    /// Nodes ask for each other's Ethernet addresses.
+    pub resolve: bool,
     /// A profile's name or file.
     pub profile: String,
     /// Settings of each node.
@@ -96,7 +98,8 @@ impl ProcessDevnet {
     /// When this process may not make namespaces, or a node does not start; says what its log says.
     pub fn start(plan: ProcessPlan, stop: &AtomicBool) -> Result<(ProcessDevnet, Loader), DevnetError> {
         let started = Instant::now();
-        let ProcessPlan { devnet, data_dir, wire, profile, options, clock_bound_us, record, faults } = plan;
+        let ProcessPlan { devnet, data_dir, wire, resolve, profile, options, clock_bound_us, record, faults } =
+            plan;
         let say = |error: &dyn std::fmt::Display| DevnetError::Network(error.to_string());
         let DevnetGenesis { genesis, node_identities, bls_keys, accounts, .. } = devnet;
         let chain = Arc::new(Chain::new(genesis)?);
@@ -107,8 +110,14 @@ impl ProcessDevnet {
         let members = Membership::new(&chain.genesis, std::slice::from_ref(&entry), mac)?;
 
         let wires = Arc::new(Wires::new(wire, &members).map_err(|error| say(&error))?);
-        let settings =
-            files::Settings { wire, profile: &profile, options: &options, clock_bound_us, client: &entry };
+        let settings = files::Settings {
+            wire,
+            resolve,
+            profile: &profile,
+            options: &options,
+            clock_bound_us,
+            client: &entry,
+        };
         let mut nodes = Vec::new();
         for (index, (identity, bls_key)) in node_identities.iter().zip(&bls_keys).enumerate() {
             let endpoint = &chain.genesis.validators[index].endpoint;
