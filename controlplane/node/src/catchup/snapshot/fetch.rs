@@ -2,7 +2,7 @@
 
 use super::keeper::{self, Arrived, Kept};
 use super::space::Space;
-use crate::catchup::driver::{Dial, PENALTY, RETRY};
+use crate::catchup::driver::{Channel, Dial, PENALTY, RETRY};
 use crate::catchup::talk::{Answer, Ask, PATIENCE, converse};
 use crate::chain::Chain;
 use crossbeam::channel::{Sender, bounded};
@@ -145,7 +145,7 @@ struct Session {
     dial: Arc<dyn Dial>,
     progress: Arc<Progress>,
     peers: BTreeMap<usize, Peer>,
-    answers: (mpsc::Sender<(usize, Answer)>, mpsc::Receiver<(usize, Answer)>),
+    answers: Channel<(usize, Answer)>,
     questions: usize,
 }
 
