@@ -130,7 +130,7 @@ impl Node {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{} abstains for ever", self.ip);
+        panic!("{} abstains for ever, height {}:\n{}", self.ip, self.height().await, self.log());
     }
 
     async fn until_height(&mut self, height: u64) {

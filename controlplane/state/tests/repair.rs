@@ -15,7 +15,7 @@ fn open(storage: &FaultStorage) -> Result<(Store, OpenReport), StateError> {
 
 /// A chain that begins from a snapshot, ended in order.
 fn written_from_snapshot() -> (Chain, FaultStorage) {
-    let chain = Chain::random(32, 14).begun_by_a_snapshot_at(6);
+    let chain = Chain::random(32, 14).beginning_at(6);
     let storage = FaultStorage::new();
     let (mut store, _) = chain.open(&storage).unwrap();
     assert!(chain.commit_rest(&mut store).1);

@@ -111,11 +111,10 @@ fn torture_restarts(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), Stri
 
 /// Fetching a snapshot is stopped at every operation: what was kept is there, and the rest follows.
 fn torture_fetch(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String> {
-    let mut operation = 0;
     if chain.base == 0 {
         return Ok(());
     }
-    loop {
+    for operation in 0.. {
         let storage = stopped_at(operation, ignored);
         let mut kept = 0;
         let done = chain.fetch(&storage, &mut kept).is_ok();
@@ -131,10 +130,10 @@ fn torture_fetch(chain: &Chain, ignored: Option<SyncSite>) -> Result<(), String>
             reopen(chain, &storage, chain.base as u64, &when)?;
         }
         if done {
-            return Ok(());
+            break;
         }
-        operation += 1;
     }
+    Ok(())
 }
 
 /// Each named crash point, each time it is passed.
@@ -183,7 +182,7 @@ fn torture(ignored: Option<SyncSite>) -> Result<(), String> {
     torture_close(&Chain::random(1, 3), ignored)?;
     for (seed, base) in [(3, 0), (4, 0), (13, 5)] {
         let chain = Chain::random(seed, 14);
-        let chain = if base > 0 { chain.begun_by_a_snapshot_at(base) } else { chain };
+        let chain = if base > 0 { chain.beginning_at(base) } else { chain };
         let named = |error| format!("seed {seed}, base {base}: {error}");
         torture_fetch(&chain, ignored).map_err(named)?;
         torture_operations(&chain, ignored).map_err(named)?;
@@ -306,7 +305,7 @@ fn each_refused_operation_is_retried_or_closes_the_store() {
 #[test]
 fn a_flipped_bit_anywhere_is_found() {
     flip_every_bit(&Chain::random(8, 12));
-    flip_every_bit(&Chain::random(14, 6).begun_by_a_snapshot_at(4));
+    flip_every_bit(&Chain::random(14, 6).beginning_at(4));
 }
 
 fn flip_every_bit(chain: &Chain) {

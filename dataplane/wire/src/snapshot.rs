@@ -37,10 +37,11 @@ impl<'a> Anchor<'a> {
         self.headers.iter().for_each(|header| header.write(out));
         self.seals.write(out);
         write_certificates(&self.proof, out);
+        out.put_u32(self.receipts.len() as u32);
         out.put(self.receipts);
     }
 
-    /// Reads the layout; the receipts are the rest.
+    /// Reads the layout.
     ///
     /// # Errors
     /// When a field is cut short, above its limit or means nothing.
@@ -51,7 +52,8 @@ impl<'a> Anchor<'a> {
         }
         let headers = (0..count).map(|_| Header::read(reader)).collect::<Result<_, _>>()?;
         let (seals, proof) = (Seals::read(reader)?, read_certificates(reader)?);
-        let receipts = reader.bytes("receipts", reader.rest().len())?;
+        let len = reader.u32("receipts length")? as usize;
+        let receipts = reader.bytes("receipts", len)?;
         Ok(Anchor { headers, seals, proof, receipts })
     }
 }

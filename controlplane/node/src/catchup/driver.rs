@@ -81,7 +81,7 @@ impl Settings {
 }
 
 /// Both ends of a channel.
-type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+pub(super) type Channel<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 
 /// What is known of a peer.
 struct Peer {

@@ -104,7 +104,7 @@ impl Chain {
     }
 
     /// The same chain for a store that begins from the state after its `height`th block.
-    pub fn begun_by_a_snapshot_at(mut self, height: usize) -> Chain {
+    pub fn beginning_at(mut self, height: usize) -> Chain {
         assert!(height > 0 && height < self.blocks.len());
         self.base = height;
         self

@@ -2,7 +2,7 @@
 
 use super::keeper::{self, Arrived, Kept};
 use super::space::Space;
-use crate::catchup::driver::{Dial, PENALTY, RETRY};
+use crate::catchup::driver::{Channel, Dial, PENALTY, RETRY};
 use crate::catchup::talk::{Answer, Ask, PATIENCE, converse};
 use crate::chain::Chain;
 use crossbeam::channel::{Sender, bounded};
@@ -140,15 +140,12 @@ struct Peer {
     left_alone_until: Instant,
 }
 
-/// A peer's number and what it answered.
-type Answered = (usize, Answer);
-
 struct Session {
     chain: Arc<Chain>,
     dial: Arc<dyn Dial>,
     progress: Arc<Progress>,
     peers: BTreeMap<usize, Peer>,
-    answers: (mpsc::Sender<Answered>, mpsc::Receiver<Answered>),
+    answers: Channel<(usize, Answer)>,
     questions: usize,
 }
 
