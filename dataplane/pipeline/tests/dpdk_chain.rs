@@ -186,15 +186,25 @@ fn departures(
         }
     };
     let mut left_at = 0;
-    let stamped = send(poll, &mut |_, now| {
-        left_at = now;
-        now
+    let mut stamp_at_once = || {
+        send(poll, &mut |_, now| {
+            left_at = now;
+            now
+        })
+    };
+    // A thread that loses its core meanwhile asks too late: then another frame is sent.
+    let at = (0..50).find_map(|_| match stamp_at_once() {
+        Departure::Stamped(at) => Some(at),
+        Departure::Late(_) | Departure::Missed => None,
     });
-    let Departure::Stamped(at) = stamped else { panic!("{stamped:?}") };
+    let at = at.expect("one of fifty departures is asked for in time");
     // Between the register's setting and its reading the test sets it again: what counts is a time after the sending.
     assert!(at.moment <= map.moment(left_at) && at.bound_ns == 35 && at.by == StampedBy::Hardware, "{at:?}");
-    let late = send(poll, &mut |from, now| if now - from > 4 * 2_500_000 { now } else { 0 });
-    assert!(matches!(late, Departure::Late(_)), "{late:?}");
+    let mut stamp_late = || send(poll, &mut |from, now| if now - from > 4 * 2_500_000 { now } else { 0 });
+    assert!(
+        (0..50).any(|_| matches!(stamp_late(), Departure::Late(_))),
+        "one of fifty is late and not missed"
+    );
     let mut is_first = true;
     let before = send(poll, &mut |from, _| if core::mem::take(&mut is_first) { from - 900_000 } else { 0 });
     assert_eq!(before, Departure::Missed, "a stamp from before the frame was sent is not its own");
