@@ -105,10 +105,20 @@ impl Node {
         block.ok().flatten().map_or(0, |block| block.height.0)
     }
 
-    /// Kills it, takes everything out of its folder but its keys and its configuration, and starts it from a snapshot.
-    fn begin_again(&mut self) {
+    /// Kills it, and waits until its port is free: the kernel lets go of a socket under io_uring a moment after the process.
+    fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("ours");
+        let began = std::time::Instant::now();
+        while let Err(error) = std::net::UdpSocket::bind((self.ip, 7_700)) {
+            assert!(began.elapsed() < common::PATIENCE, "{}: {error}", self.ip);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills it, takes everything out of its folder but its keys and its configuration, and starts it from a snapshot.
+    fn begin_again(&mut self) {
+        self.kill();
         for entry in std::fs::read_dir(&self.data_dir).expect("a folder").flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !name.ends_with(".key") && !name.ends_with(".toml") && entry.path().is_file() {
@@ -197,8 +207,7 @@ async fn a_full_node_follows_and_a_damaged_validator_comes_back_and_both_begin_f
     assert!(refused.to_string().contains("full node"), "{refused}");
 
     // One byte of a block that everyone agreed on, somewhere in the middle.
-    nodes[3].child.kill().expect("it runs");
-    nodes[3].child.wait().expect("ours");
+    nodes[3].kill();
     let segment = nodes[3].data_dir.join("segment-00000000");
     let mut bytes = std::fs::read(&segment).expect("a segment");
     let end = bytes.iter().rposition(|byte| *byte != 0).expect("it holds blocks");
@@ -239,8 +248,7 @@ async fn a_full_node_follows_and_a_damaged_validator_comes_back_and_both_begin_f
     let target = nodes[0].height().await;
     nodes[3].until_height(target).await;
     assert!(nodes[3].log().contains("begins from the state after block"), "{}", nodes[3].log());
-    nodes[3].child.kill().expect("it runs");
-    nodes[3].child.wait().expect("ours");
+    nodes[3].kill();
     nodes[3].child = run(&nodes[3].config);
     nodes[3].until_it_votes().await;
     let target = nodes[0].height().await + 5;

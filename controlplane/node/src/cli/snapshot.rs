@@ -69,10 +69,9 @@ pub(super) fn begin(
         runtime.block_on(fetching).map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     match ending {
         Ending::Installed(height) => eprintln!(
-            "{}: begins from the state after block {height}: {} accounts, {} MiB, proven and on disk in {:.1} s",
+            "{}: begins from the state after block {height}: {} KiB proven and on disk in {:.1} s",
             config.node.name,
-            progress.accounts.load(Ordering::Relaxed),
-            progress.bytes.load(Ordering::Relaxed) >> 20,
+            progress.bytes.load(Ordering::Relaxed) >> 10,
             began.elapsed().as_secs_f64(),
         ),
         Ending::NoSnapshot(why) => {
