@@ -233,12 +233,11 @@ fn files_are_found_beside_the_configuration_and_must_belong_together() {
     assert!(missing[0].to_string().contains("roko config example"));
 }
 
-/// The files that an operator starts from, beside the keys and the genesis that `roko genesis new` makes.
 #[test]
 fn a_link_that_cannot_be_is_refused_by_name() {
     let with = |port: &str, own: &str| {
-        let text =
-            example(&[("network.ip", format!("\"{own}\""))]).replacen("neighbours = \"derived\"", port, 1);
+        let given = [("node.bls_key", "\"bls.key\"".to_owned()), ("network.ip", format!("\"{own}\""))];
+        let text = example(&given).replacen("neighbours = \"derived\"", port, 1);
         NodeConfig::parse(&text).map_or_else(
             |found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             |_| String::new(),
@@ -269,6 +268,7 @@ fn a_link_that_cannot_be_is_refused_by_name() {
     assert!(uring.contains("the kernel finds peers") && uring.contains("port.mtu = 9000"), "{uring}");
 }
 
+/// The files that an operator starts from, beside the keys and the genesis that `roko genesis new` makes.
 #[test]
 fn the_examples_for_systemd_are_good_configurations() {
     let chain = devnet_genesis(4, 1, Preset::Balanced, DEVNET_CHAIN_ID, b"examples", NanoMoment(1 << 60))
