@@ -4,11 +4,12 @@
 use crate::api::{DataPlaneView, NodeHandle};
 use crate::catchup::ToControl;
 use crate::chain::Chain;
+use crate::disk::Disk;
 use crate::observe::Observer;
 use crate::replica::plane::{Plane, PoolCommand, Target};
 use crate::replica::{Parts, Replica};
 use crate::topology::Placement;
-use crate::validator::{CatchupEnds, Disk, NodeOptions, StartError, catchup_ends};
+use crate::validator::{CatchupEnds, NodeOptions, StartError, catchup_ends};
 use crate::wake::Waker;
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::Journal;

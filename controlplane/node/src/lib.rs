@@ -16,6 +16,7 @@ pub mod conduct;
 pub mod config;
 pub mod control;
 pub mod devnet;
+mod disk;
 pub mod follower;
 pub mod handshake;
 pub mod jitter;

@@ -1,21 +1,21 @@
 //! One node put together: data plane, workers, replica and handle. Used by the devnet for each of its validators and by
 //! `roko run` for one.
 
-use crate::abstain::Abstention;
 use crate::api::{DataPlaneView, NodeHandle};
 use crate::catchup::{self, Catchup, CatchupParts, Settings, ToControl};
 use crate::chain::{Chain, Own};
 use crate::conduct::{Keeper, KeeperParts};
 use crate::control::{ControlInput, ControlLoop};
+use crate::disk::Disk;
 use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use crate::observe::Observer;
-use crate::replica::{Parts, Replica, Started};
+use crate::replica::{Parts, Replica};
 use crate::ring_plane::{PlaneRings, RingPlane};
 use crate::slow_path::{SlowPath, SlowPathOptions};
 use crate::topology::Placement;
 use crate::wake::{WakeStage, Waker};
 use crate::workers::bls::{BlsContext, BlsWorker};
-use crate::workers::journal::{self, Journal};
+use crate::workers::journal::Journal;
 use crate::workers::store::Store;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_consensus::SecretKey;
@@ -34,10 +34,9 @@ use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
 use roko_ring::spsc::{Gauge, Producer};
+use roko_state::OpenReport;
 use roko_state::file::{FileStorage, WritePath};
 use roko_state::storage::Storage;
-use roko_state::vote_log::{VoteLog, VoteLogOptions};
-use roko_state::{OpenReport, StateStore, StoreOptions};
 use roko_time::NodeClock;
 use roko_wire::limits::MESSAGE_BYTES_MAX;
 use std::net::SocketAddr;
@@ -101,6 +100,15 @@ pub enum StartError {
     /// The journal.
     #[error("the journal: {0}")]
     Journal(#[from] roko_state::vote_log::VoteLogError),
+    /// Votes that this validator may have cast are not on its disk.
+    #[error(
+        "there is no vote log, but {height} blocks are final here: what this validator has voted for is not known; `roko repair` \
+         makes it vote again when the views that it may have voted in are over"
+    )]
+    VotesMissing {
+        /// Blocks that are final here.
+        height: u64,
+    },
     /// A record that this program cannot read.
     #[error("a record on disk: {0}; use the node version that wrote it, or sync again into a new directory")]
     Record(#[from] roko_wire::codec::DecodeError),
@@ -289,7 +297,7 @@ where
     let mut config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
     config.port_clock = clock.port_page();
     let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
-    let disk = Disk::open(&chain, &storage, &options)?;
+    let disk = Disk::open_to_vote(&chain, &storage, &options, data_dir)?;
     control.gauges.push(("handshake_decode", keys.depth_gauge()));
     let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
@@ -343,7 +351,7 @@ where
     };
     let catchup = catchup_of(&handle, &sessions, addresses, ends);
     let catchup = catchup::link::start(catchup, &runtime);
-    let with = ReplicaWith { own, bls_key, data_dir, placement, plane };
+    let with = ReplicaWith { own, bls_key, placement, plane };
     let replica = replica(disk, &handle, &waker, with)?;
     let control = ControlLoop { replica, input, clock, observer, waker };
     Ok(Ready { stages, control, slow_path, handle, open_report: report, catchup, sessions, keeper })
@@ -353,7 +361,6 @@ where
 struct ReplicaWith<'a> {
     own: Own,
     bls_key: SecretKey,
-    data_dir: &'a Path,
     placement: &'a Placement,
     plane: RingPlane,
 }
@@ -365,7 +372,7 @@ fn replica<S: Storage>(
     waker: &Arc<Waker>,
     with: ReplicaWith<'_>,
 ) -> Result<Replica<RingPlane>, StartError> {
-    let ReplicaWith { own, bls_key, data_dir, placement, plane } = with;
+    let ReplicaWith { own, bls_key, placement, plane } = with;
     let chain = Arc::clone(&handle.chain);
     let bls = bls_context(&chain, bls_key, own.index);
     let parts = Parts {
@@ -375,7 +382,7 @@ fn replica<S: Storage>(
         journal: Journal::spawn(disk.log, disk.recovered, Arc::clone(waker), placement.pin_storage())?,
         store: Store::spawn(disk.store, placement.pin_storage())?,
         reader: Box::new(handle.reader().clone()),
-        abstains: Abstention::load(data_dir)?,
+        abstains: disk.abstains,
         plane,
         observer: Arc::clone(&handle.observer),
         clock: handle.clock.now(),
@@ -457,48 +464,6 @@ fn add_wake_stage(stages: &mut Stages, gauges: &[(&'static str, Gauge)]) -> Arc<
 fn metrics_of(all: &[Arc<StageMetrics>], stage: &str) -> Result<Arc<StageMetrics>, StartError> {
     let found = all.iter().find(|metrics| metrics.stage() == stage).map(Arc::clone);
     found.ok_or_else(|| std::io::Error::other(format!("the data plane has no {stage} stage")).into())
-}
-
-/// The settings of a node's store.
-pub(crate) fn store_options(options: &NodeOptions) -> StoreOptions {
-    StoreOptions {
-        segment_bytes: options.segment_bytes,
-        indexed_transactions_max: options.indexed_transactions_max,
-        ..StoreOptions::default()
-    }
-}
-
-/// What a node finds on its disk.
-pub(crate) struct Disk<S: Storage> {
-    pub(crate) store: StateStore<S>,
-    pub(crate) report: OpenReport,
-    pub(crate) log: VoteLog<S>,
-    pub(crate) recovered: std::collections::VecDeque<(u64, roko_wire::View)>,
-    pub(crate) started: Started,
-}
-
-impl<S: Storage> Disk<S> {
-    pub(crate) fn open(chain: &Chain, storage: &S, options: &NodeOptions) -> Result<Disk<S>, StartError> {
-        let store_options = store_options(options);
-        let accounts = chain.genesis_accounts();
-        let (store, report) =
-            StateStore::open_with(storage.clone(), &accounts, chain.genesis_block, store_options)?;
-        let (log, log_report) = VoteLog::open(storage, VoteLogOptions { bytes: options.journal_bytes })?;
-        let journaled = journal::read(&log.recover()?)?;
-        let recovered = journaled
-            .views
-            .iter()
-            .enumerate()
-            .map(|(at, view)| (log_report.first + at as u64, *view))
-            .collect();
-        let last = store.last();
-        let record = match store.anchor().filter(|anchor| anchor.height == last.height) {
-            Some(anchor) => Some(anchor.clone()),
-            None => store.block(last.height)?,
-        };
-        let started = Started::read(chain, store.snapshot(), record.as_ref(), journaled)?;
-        Ok(Disk { store, report, log, recovered, started })
-    }
 }
 
 const _: () = assert!(MESSAGE_BYTES_MAX < 2_048, "a message fits an mbuf");

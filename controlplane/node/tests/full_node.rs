@@ -185,6 +185,20 @@ fn repair(node: &Node, more: &[&str]) -> String {
     said
 }
 
+/// A validator that cannot know what it has voted for does not start, until a repair has it wait.
+async fn loses_its_votes(node: &mut Node) {
+    node.kill();
+    std::fs::remove_file(node.data_dir.join("votes")).expect("it has a vote log");
+    node.child = run(&node.config);
+    assert!(!node.child.wait().expect("ours").success(), "it starts without its votes");
+    assert!(node.log().contains("there is no vote log, but"), "{}", node.log());
+    assert!(repair(node, &["--dry-run"]).starts_with("damaged: there is no vote log"));
+    assert!(repair(node, &[]).contains("a new one begins"));
+    assert!(repair(node, &[]).starts_with("nothing to repair"));
+    node.child = run(&node.config);
+    node.until_it_votes().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_node_follows_and_a_damaged_validator_comes_back_and_both_begin_from_a_snapshot() {
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -227,6 +241,7 @@ async fn a_full_node_follows_and_a_damaged_validator_comes_back_and_both_begin_f
     assert_eq!(nodes[3].block(target / 2).await, nodes[0].block(target / 2).await);
     // It votes again once the chain is past the moment of the repair.
     nodes[3].until_it_votes().await;
+    loses_its_votes(&mut nodes[3]).await;
 
     // The state after a block is kept for new nodes now.
     let snapshot = SNAPSHOT_BLOCKS as u64;

@@ -168,7 +168,13 @@ fn refused_by_themselves() -> Vec<(Vec<u8>, SubmitError)> {
     let signed = |tx: roko_wire::tx::NativeTx<'_>| tx.sign_ed25519(&key(ALICE));
     let mut forged = signed(good);
     *forged.last_mut().unwrap() ^= 1;
-    let (past, future) = (NanoMoment(START.0 - 1), NanoMoment(START.0 + 1));
+    let changed = |change: fn(&mut roko_wire::tx::NativeTx<'_>)| {
+        let mut tx = good;
+        change(&mut tx);
+        signed(tx)
+    };
+    const PAST: NanoMoment = NanoMoment(START.0 - 1);
+    const FUTURE: NanoMoment = NanoMoment(START.0 + 1);
     let window_ns = WINDOW_NS_MAX + 1;
     let truncated = signed(good)[..40].to_vec();
     let detail = roko_wire::tx::parse(&truncated).unwrap_err().to_string();
@@ -182,61 +188,29 @@ fn refused_by_themselves() -> Vec<(Vec<u8>, SubmitError)> {
         (vec![1, 3, 0xf8], SubmitError::Unsupported { what: "Ethereum transactions of type 3".to_owned() }),
         (common::from_before_eip_155(), SubmitError::NoChainId),
         (forged, SubmitError::BadSignature),
+        (changed(|tx| tx.chain_id = ChainId(1)), SubmitError::WrongChain { have: ChainId(1), want: CHAIN }),
         (
-            signed({
-                let mut tx = good;
-                tx.chain_id = ChainId(1);
-                tx
+            changed(|tx| {
+                tx.valid_until = PAST;
+                tx.valid_from = NanoMoment(PAST.0 - 10);
             }),
-            SubmitError::WrongChain { have: ChainId(1), want: CHAIN },
+            SubmitError::Expired { valid_until: PAST, now: START },
         ),
+        (changed(|tx| tx.valid_from = FUTURE), SubmitError::NotYetValid { valid_from: FUTURE, now: START }),
         (
-            signed({
-                let mut tx = good;
-                tx.valid_until = past;
-                tx.valid_from = NanoMoment(past.0 - 10);
-                tx
-            }),
-            SubmitError::Expired { valid_until: past, now: START },
-        ),
-        (
-            signed({
-                let mut tx = good;
-                tx.valid_from = future;
-                tx
-            }),
-            SubmitError::NotYetValid { valid_from: future, now: START },
-        ),
-        (
-            signed({
-                let mut tx = good;
-                tx.valid_until = tx.valid_from.saturating_add(window_ns);
-                tx
-            }),
+            changed(|tx| tx.valid_until = tx.valid_from.saturating_add(WINDOW_NS_MAX + 1)),
             SubmitError::BadWindow { window_ns, window_ns_max: WINDOW_NS_MAX },
         ),
         (
-            signed({
-                let mut tx = good;
-                tx.max_fee = BASE_FEE - 1;
-                tx
-            }),
+            changed(|tx| tx.max_fee = BASE_FEE - 1),
             SubmitError::FeeTooLow { offered: BASE_FEE - 1, base_fee: BASE_FEE },
         ),
         (
-            signed({
-                let mut tx = good;
-                tx.max_fee = FEE_ABSURD + 1;
-                tx
-            }),
+            changed(|tx| tx.max_fee = FEE_ABSURD + 1),
             SubmitError::FeeAbsurd { max_fee: FEE_ABSURD + 1, max_priority_fee: 0, fee_max: FEE_ABSURD },
         ),
         (
-            signed({
-                let mut tx = good;
-                tx.gas_limit = 20_999;
-                tx
-            }),
+            changed(|tx| tx.gas_limit = 20_999),
             SubmitError::GasOutOfRange { offered: 20_999, gas_min: 21_000, gas_max: 30_000_000 },
         ),
         (to_bob(NONCE_GAP_MAX + 1, 1), {

@@ -49,7 +49,8 @@ pub enum VoteLogError {
     },
     /// Votes that were acknowledged are gone.
     #[error(
-        "the vote log is damaged: {what}; do not vote with this key until the views it may have voted in are over"
+        "the vote log is damaged: {what}; `roko repair` puts it aside, and the validator votes again when the views that it may \
+         have voted in are over"
     )]
     Corrupt {
         /// What and where.
@@ -79,7 +80,7 @@ pub enum VoteLogError {
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VoteLogReport {
-    /// Whether the log was created just now.
+    /// Whether no frame was there: the log is new, or everything in it is lost.
     pub created: bool,
     /// Sequence of the oldest record that is needed.
     pub first: u64,
@@ -129,7 +130,6 @@ impl<S: Storage> VoteLog<S> {
     pub fn open(storage: &S, options: VoteLogOptions) -> Result<(VoteLog<S>, VoteLogReport), VoteLogError> {
         let wanted = whole_sectors(options.bytes.max(LOG_BYTES_MIN));
         let existing = storage.open(NAME).map_err(io_error("opening the vote log"))?;
-        let created = existing.is_none();
         let file = match existing {
             Some(file) => file,
             None => VoteLog::<S>::create(storage, wanted)?,
@@ -155,10 +155,40 @@ impl<S: Storage> VoteLog<S> {
             buffer: Vec::new(),
         };
         log.adopt(&run);
+        let created = log.live.is_empty();
+        if created {
+            // A log that was in use is known by its frames.
+            log.write(0, &[])?;
+        }
         let records = needed(&run).count();
         let report =
             VoteLogReport { created, first: log.next_record - records as u64, records, torn: run.torn };
         Ok((log, report))
+    }
+
+    /// The records that are needed of an existing log, which is left as it is; `None` where no log was in use.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    pub fn inspect(storage: &S) -> Result<Option<Vec<Vec<u8>>>, VoteLogError> {
+        let Some(file) = storage.open(NAME).map_err(io_error("opening the vote log"))? else {
+            return Ok(None);
+        };
+        let run = scan(&file)?;
+        let in_use = !run.frames.is_empty();
+        Ok(in_use.then(|| needed(&run).map(|(_, record)| record.clone()).collect()))
+    }
+
+    /// Removes the log, durably. Only for a validator that first made durable until when it casts no vote.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn remove(storage: &S) -> Result<(), VoteLogError> {
+        let there = storage.open(NAME).map_err(io_error("opening the vote log"))?.is_some();
+        if there {
+            storage.remove(NAME).map_err(io_error("removing the vote log"))?;
+        }
+        storage.sync_dir(SyncSite::DirectoryVotes).map_err(io_error("removing the vote log"))
     }
 
     fn create(storage: &S, bytes: u64) -> Result<S::File, VoteLogError> {

@@ -171,20 +171,46 @@ fn a_flipped_bit_in_any_needed_vote_is_found() {
     drop(log);
     let contents = storage.contents("votes").unwrap();
     assert!(storage.list().unwrap().contains(&"votes".to_owned()));
-    for byte in 0..4 * 512 {
+    // The first sector is the frame that says that the log is in use.
+    for byte in 512..5 * 512 {
         let storage = storage.restart();
         storage.flip_bit("votes", (byte * 8 + byte % 8) as u64);
         assert_ne!(storage.contents("votes").unwrap(), contents);
         match VoteLog::open(&storage, OPTIONS) {
             // Damage before the newest frame leaves a gap; in the newest it is what a torn append looks like, told
             // unless the very mark of a frame was hit.
-            Err(VoteLogError::Corrupt { .. }) => assert!(byte < 3 * 512, "{byte}"),
+            Err(VoteLogError::Corrupt { .. }) => assert!(byte < 4 * 512, "{byte}"),
             Err(error) => panic!("{byte}: {error}"),
             Ok((log, report)) => {
-                assert!(byte >= 3 * 512, "{byte}");
+                assert!(byte >= 4 * 512, "{byte}");
                 assert_eq!(log.recover().unwrap().len(), 6);
-                assert!(report.torn || (3 * 512 + 32..3 * 512 + 36).contains(&byte), "{byte}");
+                assert!(report.torn || (4 * 512 + 32..4 * 512 + 36).contains(&byte), "{byte}");
             }
         }
     }
+}
+
+#[test]
+fn a_damaged_log_is_told_from_a_new_one_and_begins_anew_when_it_is_removed() {
+    let storage = FaultStorage::new();
+    assert_eq!(VoteLog::inspect(&storage).unwrap(), None);
+    let (mut log, report) = VoteLog::open(&storage, OPTIONS).unwrap();
+    assert!(report.created);
+    drop(log);
+    assert_eq!(VoteLog::inspect(&storage).unwrap(), Some(vec![]), "in use, without a vote");
+    (log, _) = VoteLog::open(&storage, OPTIONS).unwrap();
+    for index in 0..4_u8 {
+        log.append_batch(&[&[index; 300]]).unwrap();
+    }
+    drop(log);
+    assert_eq!(VoteLog::inspect(&storage).unwrap().map(|votes| votes.len()), Some(4));
+    storage.flip_bit("votes", (2 * 512 + 100) * 8);
+    assert!(matches!(VoteLog::inspect(&storage), Err(VoteLogError::Corrupt { .. })));
+    VoteLog::remove(&storage).unwrap();
+    let storage = storage.crash(Crash::DropAll);
+    assert_eq!(VoteLog::inspect(&storage).unwrap(), None);
+    let (_, report) = VoteLog::open(&storage, OPTIONS).unwrap();
+    assert!(report.created && report.records == 0);
+    let (_, report) = VoteLog::open(&storage.crash(Crash::DropAll), OPTIONS).unwrap();
+    assert!(!report.created, "it is known to be in use, whatever power takes");
 }

@@ -8,10 +8,7 @@ use roko_pipeline::Depths;
 use roko_pipeline::filter::RateLimit;
 use roko_pipeline::open::PeerRates;
 use roko_pipeline::peer::{KnownChange, PeerLink};
-use roko_wire::NanoMoment;
-use roko_wire::codec::Sink;
 use roko_wire::ethereum::{Envelope, EthereumTx, SignedEthereum, wire};
-use roko_wire::stamp::{Stamp, write_signed_batch};
 use roko_wire::{ValidatorIndex, nano::ClockSource};
 
 /// Sends one frame to a fresh validator and expects the counter to show it.
@@ -239,21 +236,6 @@ fn a_duplicate_is_recognised_and_a_bad_one_does_not_hurt_its_neighbours() {
     let counts = ["passed", "bad_signature", "duplicate"].map(|label| node.count("verify", label));
     assert_eq!(counts, [4, 2, 4]);
     assert_eq!(node.count("order", "inserted"), 4);
-}
-
-/// A batch message that validator 1 stamped, after `change`.
-fn batch(wires: &[Vec<u8>], signer: u8) -> Vec<u8> {
-    let stamp = Stamp {
-        time: START.saturating_add(1_000),
-        bound_ns: 10,
-        source: ClockSource::Ptp.into(),
-        ingress: ValidatorIndex(1),
-    };
-    let txs: Vec<(NanoMoment, &[u8])> = wires.iter().map(|wire| (stamp.time, wire.as_slice())).collect();
-    let mut message = Vec::new();
-    message.put_u8(2);
-    write_signed_batch(&node_key(signer), CHAIN, &stamp, &txs, &mut message);
-    message
 }
 
 #[test]

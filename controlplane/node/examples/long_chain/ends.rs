@@ -2,6 +2,7 @@
 
 use super::{made_chain, storage};
 use roko_node::accounts::DevnetGenesis;
+use roko_node::catchup::Dial;
 use roko_node::catchup::link::{self, validators};
 use roko_node::catchup::snapshot::{Ending, FetchParts, Progress, fetch as fetch_snapshot};
 use roko_node::catchup::{CatchupParts, Settings, server};
@@ -13,7 +14,7 @@ use roko_node::validator::NodeOptions;
 use roko_node::{clock, handshake};
 use roko_peers::tls::{Alpn, Listener};
 use roko_peers::{ClientEntry, HandshakeLimits, Membership, NodeIdentity, TlsEndpoint};
-use roko_state::StoreOptions;
+use roko_state::{FileStorage, StoreOptions};
 use roko_wire::genesis::Endpoint;
 use roko_wire::net::Mac;
 use std::io::{BufRead, BufReader, Read};
@@ -100,25 +101,8 @@ fn run(dir: &Path, peer: SocketAddr, height: u64, root: &str, snapshot: bool) {
     let runtime = roko_peers::link::runtime().expect("a runtime");
     let began = Instant::now();
     if snapshot {
-        let parts = FetchParts {
-            chain: Arc::clone(&chain),
-            dial: validators(Arc::clone(&tls), addresses.clone()),
-            storage: storage.clone(),
-            options: StoreOptions::default(),
-            none_patience: Duration::from_secs(5),
-            silence_patience: Duration::from_secs(30),
-            before_install: Box::new(|| Ok(())),
-        };
-        let progress = Arc::new(Progress::default());
-        let ending = runtime.block_on(fetch_snapshot(parts, Arc::clone(&progress))).expect("a snapshot");
-        assert!(matches!(ending, Ending::Installed(_)), "{ending:?}");
-        println!(
-            "state after block {}: {} accounts, {} KiB in {:.2} s",
-            progress.height.load(Ordering::Relaxed),
-            progress.accounts.load(Ordering::Relaxed),
-            progress.bytes.load(Ordering::Relaxed) >> 10,
-            began.elapsed().as_secs_f64()
-        );
+        let dial = validators(Arc::clone(&tls), addresses.clone());
+        runtime.block_on(begin(&chain, dial, &storage));
     }
     let profile = roko_tuning::builtin("devnet-2core").expect("built in");
     let profile = roko_tuning::Profile::parse(profile).expect("a profile");
@@ -168,6 +152,30 @@ fn run(dir: &Path, peer: SocketAddr, height: u64, root: &str, snapshot: bool) {
     stop.store(true, Ordering::Relaxed);
     drop(fetching);
     let _ = control.expect("a thread").join();
+}
+
+/// Begins the asker's store from the peer's snapshot, and says how long that took.
+async fn begin(chain: &Arc<Chain>, dial: Arc<dyn Dial>, storage: &FileStorage) {
+    let began = Instant::now();
+    let parts = FetchParts {
+        chain: Arc::clone(chain),
+        dial,
+        storage: storage.clone(),
+        options: StoreOptions::default(),
+        none_patience: Duration::from_secs(5),
+        silence_patience: Duration::from_secs(30),
+        before_install: Box::new(|| Ok(())),
+    };
+    let progress = Arc::new(Progress::default());
+    let ending = fetch_snapshot(parts, Arc::clone(&progress)).await.expect("a snapshot");
+    assert!(matches!(ending, Ending::Installed(_)), "{ending:?}");
+    println!(
+        "state after block {}: {} accounts, {} KiB in {:.2} s",
+        progress.height.load(Ordering::Relaxed),
+        progress.accounts.load(Ordering::Relaxed),
+        progress.bytes.load(Ordering::Relaxed) >> 10,
+        began.elapsed().as_secs_f64()
+    );
 }
 
 /// Seconds of a core that each thread has taken: where the time goes when the machine is shared.

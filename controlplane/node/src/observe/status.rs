@@ -180,16 +180,18 @@ impl<S: Storage> NodeHandle<S> {
     /// Adds every balance up. `burned` counts since the node's start, so the sum holds for a chain that began in this run.
     fn audit(&self) -> Option<Audit> {
         let mut state = self.observer.state()?;
+        let mut burned = self.observer.burned_at(state.height);
         // A block is published in two steps; between them the two heights differ.
         for _ in 0..AUDIT_TRIES {
-            if self.observer.burned_at(state.height).is_some() {
+            if burned.is_some() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
             state = self.observer.state()?;
+            burned = self.observer.burned_at(state.height);
         }
+        // Adding up takes a while, and the chain goes on: only the state that was taken counts.
         let sum = state.tree.iter().fold(U256::ZERO, |sum, (_, account)| sum.saturating_add(account.balance));
-        let burned = self.observer.burned_at(state.height);
         let supply = self.observer.supply_at_start();
         let transactions =
             state.tree.iter().fold(0u64, |sum, (_, account)| sum.saturating_add(account.nonce));

@@ -22,10 +22,12 @@ use roko_pipeline::verify::VerifyConfig;
 use roko_ring::seqlock::{PageWriter, page};
 use roko_ring::spsc::Producer;
 use roko_wire::clock::ClockMap;
+use roko_wire::codec::Sink;
 use roko_wire::ethereum::{Envelope, EthereumTx, wire};
 use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::net::{Addresses, Mac};
 use roko_wire::rules::TxRules;
+use roko_wire::stamp::{Stamp, write_signed_batch};
 use roko_wire::tx::NativeTx;
 use roko_wire::{Address, ChainId, Hash32, NanoMoment, ValidatorIndex};
 
@@ -343,6 +345,21 @@ pub fn submit_message(wires: &[Vec<u8>]) -> Vec<u8> {
     let mut out = Vec::new();
     roko_wire::message::write_submit(&wires, &mut out);
     out
+}
+
+/// A batch message that validator 1 stamped, after `change`.
+pub fn batch(wires: &[Vec<u8>], signer: u8) -> Vec<u8> {
+    let stamp = Stamp {
+        time: START.saturating_add(1_000),
+        bound_ns: 10,
+        source: ClockSource::Ptp.into(),
+        ingress: ValidatorIndex(1),
+    };
+    let txs: Vec<(NanoMoment, &[u8])> = wires.iter().map(|wire| (stamp.time, wire.as_slice())).collect();
+    let mut message = Vec::new();
+    message.put_u8(2);
+    write_signed_batch(&node_key(signer), CHAIN, &stamp, &txs, &mut message);
+    message
 }
 
 /// Validators, a client and the switch between them.

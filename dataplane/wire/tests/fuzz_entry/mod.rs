@@ -2,10 +2,12 @@
 //! wire is broken: an accepted input has one encoding, and no input makes the code panic.
 #![allow(dead_code, reason = "each fuzz target runs one of these functions")]
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use roko_wire::block::{BodyView, Header};
 use roko_wire::codec::Reader;
 use roko_wire::frame::FrameHeader;
 use roko_wire::genesis::Genesis;
+use roko_wire::host_frame::host_frame;
 use roko_wire::ids::ChainId;
 use roko_wire::limits::RANGE_ACCOUNTS_MAX;
 use roko_wire::message::Message;
@@ -28,6 +30,10 @@ pub(crate) const TARGETS: [(&str, Target); 7] = [
     ("header", header),
     ("sync", sync),
 ];
+
+/// The host that [`host_frame`] is asked about, of either version.
+const HOSTS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))];
 
 /// A message out of an opened frame: what is accepted is written back byte for byte.
 pub(crate) fn message(bytes: &[u8]) {
@@ -88,6 +94,8 @@ pub(crate) fn frame_net(bytes: &[u8]) {
     if let Some(vlan) = vlan_of(bytes) {
         tagged(bytes, vlan);
     }
+    let asked = HOSTS.iter().any(|own| host_frame(bytes, own).is_some());
+    assert!(!asked || parse_udp(bytes).is_err(), "what the host answers is no datagram for the pipeline");
     let Ok(parsed) = parse_udp(bytes) else { return };
     let end = parsed.payload_at + parsed.payload_bytes;
     let payload = &bytes[parsed.payload_at..end];

@@ -60,6 +60,15 @@ pub(super) fn own(args: &LatencyArgs, net: &DevnetArgs) -> Result<Measured, CliE
     measured.ok_or_else(|| CliError("the devnet ended before anything was measured".into()))
 }
 
+/// Waits until what was submitted is final everywhere, a while at most.
+fn drain(devnet: &Devnet, submitted: u64, stop: &AtomicBool) {
+    let all_final = || devnet.statuses(false).iter().all(|node| node.transactions_final >= submitted);
+    let began = Instant::now();
+    while !all_final() && began.elapsed() < DRAIN_MAX && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK);
+    }
+}
+
 fn run(
     args: &LatencyArgs,
     devnet: &Devnet,
@@ -92,12 +101,7 @@ fn run(
                 eprintln!("{:>4.0} of {:.0} s", began.elapsed().as_secs_f64(), sending.as_secs_f64());
             }
         }
-        let submitted = counts.submitted.load(Ordering::Relaxed);
-        let all_final = || devnet.statuses(false).iter().all(|node| node.transactions_final >= submitted);
-        let drained = Instant::now();
-        while !all_final() && drained.elapsed() < DRAIN_MAX && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(LOOK);
-        }
+        drain(devnet, counts.submitted.load(Ordering::Relaxed), stop);
         // The stages publish what they recorded about once a millisecond.
         std::thread::sleep(LOOK);
         after = devnet.statuses(false);
