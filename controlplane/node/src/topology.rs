@@ -5,6 +5,7 @@
 //! one stage a core on a server.
 
 use crate::devnet::network::EnterThread;
+use crate::jitter::Tap;
 use roko_pipeline::Depths;
 use roko_pipeline::idle::Idle;
 use roko_pipeline::poll::{PollLoop, Stage as PollStage};
@@ -111,17 +112,30 @@ pub struct StagePlace {
 }
 
 /// Where a node's threads run: a profile, checked against this host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Placement {
     profile: Profile,
     allowed: Vec<usize>,
+    tap: Option<Arc<Tap>>,
 }
 
 impl Placement {
     /// The placement of a profile; `allowed` are the cores that this process may use.
     #[must_use]
     pub fn new(profile: Profile, allowed: Vec<usize>) -> Placement {
-        Placement { profile, allowed }
+        Placement { profile, allowed, tap: None }
+    }
+
+    /// The same, with its poll threads watched: each spins, on the core that the profile pins it to, or on one of the last.
+    #[must_use]
+    pub fn tapped(self, tap: Option<Arc<Tap>>) -> Placement {
+        Placement { tap, ..self }
+    }
+
+    /// Whether its poll threads are watched.
+    #[must_use]
+    pub const fn is_tapped(&self) -> bool {
+        self.tap.is_some()
     }
 
     /// The profile.
@@ -151,6 +165,9 @@ impl Placement {
     /// What poll threads do when no stage has work.
     #[must_use]
     pub fn idle(&self) -> Idle {
+        if self.is_tapped() {
+            return Idle::Spin;
+        }
         let idle = &self.profile.idle;
         let sleep_us_max = u32::try_from(idle.sleep_us_max).unwrap_or(u32::MAX);
         match idle.strategy {
@@ -216,13 +233,20 @@ impl Placement {
             }
         }
         let mut threads = Vec::new();
-        for (name, stages) in groups {
-            let pin = self.pin(self.profile.threads.get(&name).and_then(|thread| thread.core));
+        for (at, (name, stages)) in groups.into_iter().enumerate() {
+            let core = self.profile.threads.get(&name).and_then(|thread| thread.core);
+            let spare = self.allowed.iter().rev().cycle().nth(at).map(|core| *core as u32);
+            let tapped = self.tap.clone().zip(core.or(spare));
+            let pin = self.pin(tapped.as_ref().map(|(_, core)| *core).or(core));
             let (idle, stop, enter) = (self.idle(), Arc::clone(stop), enter.clone());
             let thread = std::thread::Builder::new().name(format!("poll-{name}")).spawn(move || {
                 pin();
                 let _guard = enter.enter();
-                PollLoop::new(stages, idle, stop).run();
+                let poll = PollLoop::new(stages, idle, Arc::clone(&stop));
+                match tapped {
+                    Some((tap, core)) => tap.run(&name, core as usize, poll, &stop),
+                    None => drop(poll.run()),
+                }
             })?;
             threads.push(thread);
         }

@@ -58,6 +58,17 @@ pub struct LoopMetrics {
     pub idle_system_calls: AtomicU64,
 }
 
+/// What a turn over all stages came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// No stage had work.
+    Idle,
+    /// Some had.
+    Worked,
+    /// They published their figures, whatever else they did.
+    KeptHouse,
+}
+
 /// Ticks between two housekeepings, on average: about 1 ms on a CPU whose counter runs at 2 to 4 GHz. Randomised by
 /// half to both sides so that threads do not publish in step.
 const HOUSEKEEPING_TICKS: u64 = 3_000_000;
@@ -111,8 +122,8 @@ impl PollLoop {
         self.stages
     }
 
-    /// Polls every stage once; idles when none had work. Returns whether any had.
-    pub fn turn(&mut self) -> bool {
+    /// Polls every stage once; idles when none had work.
+    pub fn turn(&mut self) -> Turn {
         let mut now = tsc();
         let mut busy = false;
         for (stage, ticks) in self.stages.iter_mut().zip(&mut self.regime_ticks) {
@@ -128,7 +139,8 @@ impl PollLoop {
             busy |= progress.work > 0;
         }
         self.turns += 1;
-        if now >= self.housekeeping_at {
+        let keep_house = now >= self.housekeeping_at;
+        if keep_house {
             self.keep_house_from(now);
         }
         if busy {
@@ -137,7 +149,11 @@ impl PollLoop {
             self.idler.idle();
             self.idle_ticks += tsc().wrapping_sub(now);
         }
-        busy
+        match (keep_house, busy) {
+            (true, _) => Turn::KeptHouse,
+            (false, true) => Turn::Worked,
+            (false, false) => Turn::Idle,
+        }
     }
 
     /// Publishes every stage's figures now.

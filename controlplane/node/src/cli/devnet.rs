@@ -13,6 +13,7 @@ use crate::accounts::{DEVNET_CHAIN_ID, DEVNET_SEED, DevnetGenesis, devnet_genesi
 use crate::devnet::load::Loader;
 use crate::devnet::network::{InProcess, Network};
 use crate::devnet::{Devnet, DevnetPlan};
+use crate::jitter::Tap;
 use crate::validator::NodeOptions;
 use clap::{Args, ValueEnum};
 use roko_pipeline::port::Port;
@@ -112,6 +113,9 @@ pub struct DevnetArgs {
     /// Write what the load client sends to this capture, and the keys that open it beside it, for `roko replay`.
     #[arg(long, value_name = "FILE", requires = "data_dir")]
     record: Option<PathBuf>,
+    /// Watches the poll threads.
+    #[arg(skip)]
+    pub(super) tap: Option<Arc<Tap>>,
 }
 
 /// Formats of the report.
@@ -200,7 +204,7 @@ pub(super) fn beside(
     args: &DevnetArgs,
     during: impl FnOnce(&Devnet, Loader, &Arc<AtomicBool>) -> CliResult,
 ) -> CliResult {
-    let placement = placement(&args.profile)?;
+    let placement = placement(&args.profile)?.tapped(args.tap.clone());
     let scratch = Scratch::new(args.data_dir.as_deref())?;
     let plan = DevnetPlan {
         devnet: genesis_of(args, scratch.path())?,
@@ -305,7 +309,10 @@ where
     <N::Port as Port>::Pool: Sync + 'static,
 {
     let profile = plan.placement.profile().name.clone();
-    let idle = plan.placement.profile().idle.strategy.name();
+    let idle = match plan.placement.is_tapped() {
+        true => "spin, watched",
+        false => plan.placement.profile().idle.strategy.name(),
+    };
     eprintln!("starting {} validators; profile {profile}, idle strategy {idle}", args.validators);
     let (devnet, mut loader) =
         Devnet::start(plan, network).map_err(|error| CliError::with("devnet", error))?;

@@ -8,6 +8,9 @@
 //! nothing of it is blamed on the next gap.
 
 mod kernel;
+mod tap;
+
+pub use tap::{Tap, TappedThread};
 
 use kernel::{Counted, Kernel};
 use roko_os::OsError;

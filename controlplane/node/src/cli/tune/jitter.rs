@@ -1,5 +1,7 @@
 //! `roko tune jitter`: what takes a core away from a thread that wants it all.
 
+mod loaded;
+
 use super::{ProfileArg, say};
 use crate::cli::devnet::parse_duration;
 use crate::cli::{CliError, CliResult};
@@ -29,6 +31,10 @@ pub struct JitterArgs {
     /// Cores to spin on [default: those that the profile pins poll threads to; all allowed ones when it pins none]
     #[arg(long, value_delimiter = ',', value_name = "CORE,...")]
     core: Vec<usize>,
+    /// Watch the poll threads of a devnet that is offered this many transfers a second, not an empty loop. They spin, each on
+    /// the core that the profile pins it to, or on the last ones.
+    #[arg(long, value_name = "RATE", conflicts_with = "core")]
+    load: Option<u64>,
     /// Shortest gap that counts, microseconds.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     above_us: u64,
@@ -62,13 +68,17 @@ pub(super) fn run(args: &JitterArgs) -> CliResult {
     let allowed = allowed_cores().map_err(|error| CliError::with("the cores of this host", error))?;
     let cores = cores(args, &allowed)?;
     let machine = Fingerprint::of(&Tree::host(), allowed.len());
-    let rate = TickRate::measure();
-    let (mut ledgers, mut gaps) = (Vec::new(), Vec::new());
-    for core in cores {
-        let (ledger, of_core) = measure(args, core, &allowed, rate)?;
-        ledgers.push(ledger);
-        gaps.push(CoreGaps { core, ns_per_tick: rate.ns_per_tick, gaps: of_core });
+    let mut seen = Vec::new();
+    match args.load {
+        Some(load) => seen = loaded::measure(args, load)?,
+        None => {
+            let rate = TickRate::measure();
+            for core in cores {
+                seen.push(measure(args, core, &allowed, rate)?);
+            }
+        }
     }
+    let (ledgers, gaps): (Vec<Ledger>, Vec<CoreGaps>) = seen.into_iter().unzip();
     if args.json {
         let gaps = if args.gaps { gaps } else { Vec::new() };
         let report = Report { machine, cores: ledgers.iter().map(Ledger::report).collect(), gaps };
@@ -106,7 +116,7 @@ fn measure(
     core: usize,
     allowed: &[usize],
     rate: TickRate,
-) -> Result<(Ledger, Vec<Sample>), CliError> {
+) -> Result<(Ledger, CoreGaps), CliError> {
     let failed = |error| CliError::with(format!("spinning on core {core}"), error);
     let above_ns = args.above_us * 1_000;
     let plan = Watch { core, above_ns, length: args.length };
@@ -143,13 +153,18 @@ fn measure(
             std::thread::sleep(LOOK);
         }
     });
-    let Watched { watched_ns, reading_ns, lost, interrupts } = watched.map_err(failed)?;
+    settle(&mut ledger, watched.map_err(failed)?, &all);
+    Ok((ledger, CoreGaps { core, ns_per_tick: rate.ns_per_tick, gaps: all }))
+}
+
+/// Adds to a ledger how the watch of its core went, and which interrupts came.
+fn settle(ledger: &mut Ledger, watched: Watched, gaps: &[Sample]) {
+    let Watched { watched_ns, reading_ns, lost, interrupts } = watched;
     (ledger.watched_ns, ledger.reading_ns, ledger.lost) = (watched_ns, reading_ns, lost);
-    for sample in all.iter().filter(|sample| sample.cause == Cause::Interrupt) {
+    for sample in gaps.iter().filter(|sample| sample.cause == Cause::Interrupt) {
         let name = sample.interrupt.and_then(|row| interrupts.get(row));
         ledger.interrupted_by(name.map_or("softirq", String::as_str));
     }
-    Ok((ledger, all))
 }
 
 /// One line on standard error, which a terminal draws over the one before.
