@@ -69,7 +69,9 @@ pub use eal::{
 pub use error::{Errno, Error};
 pub use mbuf::Mbuf;
 pub use pool::{MbufPool, PoolConfig};
-pub use port::{Capabilities, Link, Port, PortConfig, PortStats, Queues, null_port, port_ids, vdev_port};
+pub use port::{
+    Capabilities, Link, Port, PortConfig, PortStats, Queues, RssFields, null_port, port_ids, vdev_port,
+};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingEnd, RingRx, RingTx, ring_link, ring_pipe};
 pub use ring_port::{ring_pair, ring_port, ring_port_of_queues};
