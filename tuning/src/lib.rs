@@ -31,8 +31,8 @@ pub use machine::{DeepIdle, IDLE_EXIT_US_MAX, Irq, Machine};
 pub use placement::PlacedThread;
 pub use problem::{ProfileError, ProfileProblem};
 pub use profile::{
-    BURST_PACKETS_MAX, CorePlacement, HOUSEKEEPING_INTERVAL_US_MAX, HostWants, Idle, IdleStrategy, Profile,
-    RING_DEFAULT, RING_DEPTH_MAX, Thread, VerifyWorkers, is_bifurcated,
+    BURST_PACKETS_MAX, CorePlacement, HOUSEKEEPING_INTERVAL_US_MAX, HostWants, Idle, IdleStrategy, LANES_MAX,
+    Lanes, Profile, RING_DEFAULT, RING_DEPTH_MAX, StageThreads, Thread, is_bifurcated,
 };
 pub use stage::{ParseStageError, Stage};
 pub use topology::{Cpu, Nic, Topology};

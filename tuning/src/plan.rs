@@ -40,18 +40,14 @@ pub fn plan(topology: &Topology, allowed: &HostCores, name: &str) -> Plan {
     let layout = Layout::of(cores.len());
     let mut next = cores.into_iter();
     let mut pin = |pinned: bool| if pinned { next.next() } else { None };
-    let placed =
-        layout.threads.iter().map(|(name, _)| ((*name).to_owned(), Thread { core: pin(layout.pinned) }));
+    let placed = layout.threads.iter().map(|name| (name.clone(), Thread { core: pin(layout.pinned) }));
     let threads: BTreeMap<String, Thread> = placed.collect();
     let [control, bls, storage] =
         [0, 1, 2].map(|index| CorePlacement { core: pin(index < layout.own_cores) });
-    let stages = layout
-        .threads
-        .iter()
-        .flat_map(|(name, stages)| stages.iter().map(move |stage| (*stage, (*name).to_owned())));
     let profile = Profile {
         name: name.to_owned(),
-        stages: stages.collect(),
+        lanes: layout.lanes,
+        stages: layout.stages.clone(),
         threads,
         control,
         bls,

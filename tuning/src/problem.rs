@@ -1,7 +1,7 @@
 //! What can be wrong with a profile.
 
 use crate::{
-    profile::{BURST_PACKETS_MAX, HOUSEKEEPING_INTERVAL_US_MAX, RING_DEPTH_MAX},
+    profile::{BURST_PACKETS_MAX, HOUSEKEEPING_INTERVAL_US_MAX, LANES_MAX, RING_DEPTH_MAX},
     stage::{ParseStageError, Stage},
 };
 
@@ -96,11 +96,33 @@ pub enum ProfileProblem {
         /// The value.
         interval_us: u64,
     },
-    /// More verify workers than there are implementations for.
-    #[error("[verify]: workers = {workers}, but one is what this version runs: set 1")]
-    BadVerifyWorkers {
+    /// A number of lanes that there cannot be.
+    #[error("[lanes]: count = {lanes} is not in 1 to {LANES_MAX}")]
+    BadLanes {
         /// The value.
-        workers: u32,
+        lanes: u32,
+    },
+    /// A list of threads that is not one for each lane.
+    #[error(
+        "[stages]: {stage} names {threads} threads for {lanes} lanes: name one for each lane, or one for all as `{stage} = \"<thread>\"`"
+    )]
+    ThreadsForLanes {
+        /// The stage.
+        stage: Stage,
+        /// Threads in its list.
+        threads: usize,
+        /// The lanes.
+        lanes: u32,
+    },
+    /// A list of threads for a stage of which there is one.
+    #[error(
+        "[stages]: {stage} names a list of {threads}, but all lanes meet in it: name one thread as `{stage} = \"<thread>\"`"
+    )]
+    SeveralThreads {
+        /// The stage.
+        stage: Stage,
+        /// Threads in its list.
+        threads: usize,
     },
     /// A core that this process may not use.
     #[error(

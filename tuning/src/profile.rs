@@ -17,6 +17,8 @@ pub const BURST_PACKETS_MAX: u32 = 32;
 pub const HOUSEKEEPING_INTERVAL_US_MAX: u64 = 1_000_000;
 /// Deepest ring: 2^20 items of 64 bytes are 64 MiB.
 pub const RING_DEPTH_MAX: u32 = 1 << 20;
+/// Lanes, at most: what the data plane has room for.
+pub const LANES_MAX: u32 = 16;
 /// The key of `[rings]` that holds for every ring without its own.
 pub const RING_DEFAULT: &str = "default";
 
@@ -31,14 +33,14 @@ pub struct Profile {
     pub housekeeping_interval_us: u64,
     /// How a poll thread waits when no stage on it has work.
     pub idle: Idle,
-    /// The poll thread of each stage.
-    pub stages: BTreeMap<Stage, String>,
+    /// How often the stages before order are there.
+    pub lanes: Lanes,
+    /// The poll threads of each stage.
+    pub stages: BTreeMap<Stage, StageThreads>,
     /// The poll threads.
     pub threads: BTreeMap<String, Thread>,
     /// Depth by ring name; [`RING_DEFAULT`] for the rest.
     pub rings: BTreeMap<String, u32>,
-    /// Signature checking.
-    pub verify: VerifyWorkers,
     /// The control thread: consensus, execution, block assembly.
     pub control: CorePlacement,
     /// The thread that checks and aggregates BLS votes.
@@ -87,6 +89,56 @@ impl IdleStrategy {
     }
 }
 
+/// The way inward several times over: receive queues, and the stages from rx to verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lanes {
+    /// How many.
+    pub count: u32,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Lanes { count: 1 }
+    }
+}
+
+/// The threads of a stage: one for all of its lanes, or one for each, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum StageThreads {
+    /// All lanes on one thread.
+    One(String),
+    /// A thread for each lane; several may share one.
+    EachLane(Vec<String>),
+}
+
+impl StageThreads {
+    /// The names as they stand there.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        match self {
+            StageThreads::One(name) => core::slice::from_ref(name),
+            StageThreads::EachLane(names) => names,
+        }
+    }
+
+    /// The thread of a lane; empty where a profile that was not checked names none.
+    #[must_use]
+    pub fn of_lane(&self, lane: usize) -> &str {
+        match self {
+            StageThreads::One(name) => name,
+            StageThreads::EachLane(names) => names.get(lane).map_or("", String::as_str),
+        }
+    }
+}
+
+impl From<&str> for StageThreads {
+    fn from(name: &str) -> Self {
+        StageThreads::One(name.to_owned())
+    }
+}
+
 /// A poll thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -126,20 +178,6 @@ pub fn is_bifurcated(driver: &str) -> bool {
     matches!(driver, "mlx4_core" | "mlx5_core" | "mana")
 }
 
-/// Signature checking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerifyWorkers {
-    /// Threads that check signatures.
-    pub workers: u32,
-}
-
-impl Default for VerifyWorkers {
-    fn default() -> Self {
-        Self { workers: 1 }
-    }
-}
-
 const fn spin_iterations_default() -> u32 {
     8
 }
@@ -163,11 +201,11 @@ struct File {
     #[serde(default = "housekeeping_interval_us_default")]
     housekeeping_interval_us: u64,
     idle: Idle,
-    stages: BTreeMap<String, String>,
+    #[serde(default)]
+    lanes: Lanes,
+    stages: BTreeMap<String, StageThreads>,
     threads: BTreeMap<String, Thread>,
     rings: BTreeMap<String, u32>,
-    #[serde(default)]
-    verify: VerifyWorkers,
     #[serde(default)]
     control: CorePlacement,
     #[serde(default)]
@@ -197,10 +235,10 @@ impl Profile {
             burst_packets: file.burst_packets,
             housekeeping_interval_us: file.housekeeping_interval_us,
             idle: file.idle,
+            lanes: file.lanes,
             stages,
             threads: file.threads,
             rings: file.rings,
-            verify: file.verify,
             control: file.control,
             bls: file.bls,
             storage: file.storage,
@@ -255,7 +293,8 @@ impl Profile {
 
     /// The stages of a thread in packet order.
     pub fn stages_of<'a>(&'a self, thread: &'a str) -> impl Iterator<Item = Stage> + 'a {
-        self.stages.iter().filter(move |(_, on)| on.as_str() == thread).map(|(stage, _)| *stage)
+        let runs = move |on: &StageThreads| on.names().iter().any(|name| name == thread);
+        self.stages.iter().filter(move |(_, on)| runs(on)).map(|(stage, _)| *stage)
     }
 
     /// What is wrong with it on whatever host.
@@ -273,8 +312,8 @@ impl Profile {
         if self.idle.strategy != IdleStrategy::Spin && self.idle.sleep_us_max == 0 {
             problems.push(ProfileProblem::NoSleep { strategy: self.idle.strategy.name() });
         }
-        if self.verify.workers != 1 {
-            problems.push(ProfileProblem::BadVerifyWorkers { workers: self.verify.workers });
+        if !(1..=LANES_MAX).contains(&self.lanes.count) {
+            problems.push(ProfileProblem::BadLanes { lanes: self.lanes.count });
         }
         self.check_stages(&mut problems);
         self.check_rings(&mut problems);
@@ -283,15 +322,24 @@ impl Profile {
 
     fn check_stages(&self, problems: &mut Vec<ProfileProblem>) {
         for stage in Stage::ALL {
-            match self.stages.get(&stage) {
-                None => problems.push(ProfileProblem::MissingStage { stage }),
-                Some(thread) if !self.threads.contains_key(thread) => {
-                    problems.push(ProfileProblem::UnknownThread { stage, thread: thread.clone() });
+            let Some(on) = self.stages.get(&stage) else {
+                problems.push(ProfileProblem::MissingStage { stage });
+                continue;
+            };
+            if let StageThreads::EachLane(names) = on {
+                let (threads, lanes) = (names.len(), self.lanes.count);
+                if !stage.is_in_lanes() {
+                    problems.push(ProfileProblem::SeveralThreads { stage, threads });
+                } else if threads != lanes as usize {
+                    problems.push(ProfileProblem::ThreadsForLanes { stage, threads, lanes });
                 }
-                Some(_) => {}
             }
+            let unknown: BTreeSet<&String> =
+                on.names().iter().filter(|thread| !self.threads.contains_key(*thread)).collect();
+            let unknown = unknown.into_iter().cloned();
+            problems.extend(unknown.map(|thread| ProfileProblem::UnknownThread { stage, thread }));
         }
-        let used: BTreeSet<&String> = self.stages.values().collect();
+        let used: BTreeSet<&String> = self.stages.values().flat_map(StageThreads::names).collect();
         for thread in self.threads.keys().filter(|thread| !used.contains(thread)) {
             problems.push(ProfileProblem::UnusedThread { thread: thread.clone() });
         }

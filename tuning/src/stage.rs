@@ -41,6 +41,12 @@ impl Stage {
         Stage::Tx,
     ];
 
+    /// Whether every lane has one of its own: the stages before order.
+    #[must_use]
+    pub const fn is_in_lanes(self) -> bool {
+        matches!(self, Stage::Rx | Stage::Filter | Stage::Decode | Stage::Open | Stage::Verify)
+    }
+
     /// The name in profiles, metrics and messages.
     #[must_use]
     pub const fn name(self) -> &'static str {

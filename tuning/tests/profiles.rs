@@ -105,10 +105,10 @@ fn defaults_are_the_ones_the_comments_give() {
     let without: String = text
         .lines()
         .filter(|line| {
-            !["burst_packets", "housekeeping_interval_us", "spin_iterations", "sleep_us_max", "workers"]
+            !["burst_packets", "housekeeping_interval_us", "spin_iterations", "sleep_us_max", "count"]
                 .iter()
                 .any(|key| line.starts_with(key))
-                && *line != "[verify]"
+                && *line != "[lanes]"
         })
         .map(|line| format!("{line}\n"))
         .collect();
@@ -123,7 +123,9 @@ fn text_that_is_no_profile_is_one_error_with_its_line() {
         (&*edited("[idle]\n", "[idle]\nstrateg = 1\n"), "strateg"),
         (&*edited("\"backoff\"", "\"sleepy\""), "sleepy"),
         (&*edited("burst_packets = 32", "burst_packets = -1"), "burst_packets"),
-        (&*edited("[verify]", "[verify]\ncore = 1"), "core"),
+        (&*edited("[lanes]", "[lanes]\ncore = 1"), "core"),
+        (&*edited("[bls]", "[verify]\nworkers = 1\n[bls]"), "lanes"),
+        (&*edited("rx = \"data\"", "rx = [\"data\", 1]"), "line"),
         (&*edited("[bls]", "[bls]\ncpu = 1"), "cpu"),
     ];
     for (text, mentioned) in cases {
@@ -141,7 +143,9 @@ fn everything_wrong_is_reported_at_once() {
         .replace("name = \"devnet-2core\"", "name = \" \"")
         .replace("housekeeping_interval_us = 1000", "housekeeping_interval_us = 0")
         .replace("sleep_us_max = 100", "sleep_us_max = 0")
-        .replace("workers = 1", "workers = 2")
+        .replace("count = 1", "count = 17")
+        .replace("verify = \"data\"", "verify = [\"data\", \"checks\"]")
+        .replace("order = \"data\"", "order = [\"data\", \"data\"]")
         .replace("rx = \"data\"", "rxx = \"data\"")
         .replace("open = \"data\"", "open = \"crypto\"")
         .replace("[threads.data]", "[threads.spare]\n[threads.data]")
@@ -152,7 +156,10 @@ fn everything_wrong_is_reported_at_once() {
         ProfileProblem::BadBurst { burst_packets: 33 },
         ProfileProblem::BadHousekeeping { interval_us: 0 },
         ProfileProblem::NoSleep { strategy: "backoff" },
-        ProfileProblem::BadVerifyWorkers { workers: 2 },
+        ProfileProblem::BadLanes { lanes: 17 },
+        ProfileProblem::ThreadsForLanes { stage: Stage::Verify, threads: 2, lanes: 17 },
+        ProfileProblem::UnknownThread { stage: Stage::Verify, thread: "checks".to_owned() },
+        ProfileProblem::SeveralThreads { stage: Stage::Order, threads: 2 },
         ProfileProblem::UnknownStage("rxx".parse::<Stage>().unwrap_err()),
         ProfileProblem::MissingStage { stage: Stage::Rx },
         ProfileProblem::UnknownThread { stage: Stage::Open, thread: "crypto".to_owned() },
@@ -220,6 +227,23 @@ fn profiles_fit_the_machines_that_they_are_named_for() {
     }
     assert_eq!(profile("xeon-2socket-mlx5").host.nic_driver.as_deref(), Some("mlx5_core"));
     assert_eq!(profile("epyc-32core-ice").host.numa_node, Some(0));
+}
+
+#[test]
+fn a_stage_in_lanes_has_a_thread_for_all_or_one_for_each() {
+    let profile = profile("epyc-32core-ice");
+    assert_eq!(profile.lanes.count, 4);
+    let threads = |stage| -> Vec<&str> {
+        (0..4).map(|lane| profile.stages.get(&stage).map_or("", |on| on.of_lane(lane))).collect()
+    };
+    assert_eq!(threads(Stage::Rx), ["in0", "in0", "in1", "in1"]);
+    assert_eq!(threads(Stage::Verify), ["lane0", "lane1", "lane2", "lane3"]);
+    assert_eq!(threads(Stage::Order), ["order"; 4]);
+    assert_eq!(profile.stages_of("in1").collect::<Vec<_>>(), [Stage::Rx, Stage::Filter, Stage::Decode]);
+    let labels: Vec<String> = profile.placed_threads().iter().map(|thread| thread.label()).collect();
+    assert!(labels.contains(&"poll-lane3 (open verify)".to_owned()), "{labels:?}");
+    let message = ProfileProblem::ThreadsForLanes { stage: Stage::Rx, threads: 3, lanes: 4 }.to_string();
+    assert!(message.contains("[stages]: rx names 3 threads for 4 lanes"), "{message}");
 }
 
 #[test]

@@ -4,10 +4,11 @@ use core::net::{IpAddr, Ipv4Addr};
 use roko_benches::fixtures::START;
 use roko_dpdk::{Burst, Eal, Mbuf, MbufPool, Port, PortConfig, RingEnd, ring_port};
 use roko_pipeline::clock::ClockPage;
-use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, Established, Retired};
+use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, DecodeLanes, Established, Retired, ToOpen};
 use roko_pipeline::filter::{Filter, FilterConfig, RateLimit};
+use roko_pipeline::lanes::Owners;
 use roko_pipeline::link::{ControlFrame, MessageFrame, SealedFrame};
-use roko_pipeline::open::{Open, OpenLinks, PeerRates};
+use roko_pipeline::open::{FromDecode, Open, OpenLinks, PeerRates};
 use roko_pipeline::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use roko_pipeline::port::Port as _;
 use roko_pipeline::port::RxStamps;
@@ -143,24 +144,26 @@ impl Line {
         let (control_out, control) = ring(DEPTH);
         let (known, moved) = ring(16);
         let links = OpenLinks {
-            input: open_in,
+            from: vec![FromDecode {
+                frames: open_in,
+                admitted: admitted_in,
+                retired: retired_in,
+                established: established_out,
+            }],
             to_verify: opened_out,
             to_control: control_out,
-            established: established_out,
-            retired: retired_in,
-            admitted: admitted_in,
         };
+        let to = vec![ToOpen {
+            frames: decode_out,
+            admitted: admitted_out,
+            retired: retired_out,
+            established: established_in,
+        }];
+        let lanes = DecodeLanes { own: 0, owners: Owners::new(1), to };
         Line {
             rx: Rx::new((rx, RxStamps::Poll), page.clone(), None, rx_out),
             filter: Filter::new(filter, page.clone(), moved, filter_in, filter_out),
-            decode: Decode::new(
-                SOURCES,
-                Box::new(Clients),
-                page.clone(),
-                decode_in,
-                (established_in, retired_out, admitted_out),
-                decode_out,
-            ),
+            decode: Decode::new(SOURCES, Box::new(Clients), page.clone(), decode_in, lanes),
             open: Open::new(SOURCES, page, PeerRates::UNLIMITED, links),
             opened,
             pool: pool.clone(),

@@ -1,17 +1,13 @@
 //! One validator and one client with the switch between them, over either port, on the thread that polls.
 
 use core::net::{IpAddr, Ipv4Addr};
-use ed25519_zebra::{SigningKey, VerificationKey};
-use roko_benches::fixtures::{CHAIN, HOUR_NS, START};
+use roko_benches::fixtures::{HOUR_NS, START};
+use roko_benches::plane;
 use roko_dpdk::{Eal, MbufPool, PortConfig, ring_link, ring_port};
-use roko_pipeline::assembly::{ControlEnds, DataPlane, DataPlaneConfig, Depths, assemble};
-use roko_pipeline::block_buffer::BlockRoom;
+use roko_pipeline::assembly::{ControlEnds, DataPlane, DataPlaneConfig, assemble};
 use roko_pipeline::client::ClientPort;
-use roko_pipeline::clock::ClockPage;
-use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::idle::Idle;
-use roko_pipeline::open::PeerRates;
-use roko_pipeline::order::{OrderCommand, OrderConfig};
+use roko_pipeline::order::OrderCommand;
 use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::{PollLoop, Stage};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
@@ -19,17 +15,14 @@ use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
 use roko_pipeline::port::{Port, RxPort, TxPort};
 use roko_pipeline::session::{AeadKeys, SEAL_BYTES, Sealer};
 use roko_pipeline::switch::Switch;
-use roko_pipeline::verify::VerifyConfig;
-use roko_ring::seqlock::{PageWriter, page};
+use roko_ring::seqlock::PageWriter;
 use roko_ring::spsc::Gauge;
+use roko_wire::TxId;
 use roko_wire::clock::ClockMap;
 use roko_wire::frame::{FRAME_HEADER_BYTES, PriorityClass};
 use roko_wire::limits::TXS_PER_MESSAGE_MAX;
 use roko_wire::message::write_submit;
-use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::net::{Addresses, Mac};
-use roko_wire::rules::TxRules;
-use roko_wire::{Hash32, TxId, ValidatorIndex};
 use std::sync::Arc;
 
 /// Transactions of a frame.
@@ -131,66 +124,10 @@ fn client_link() -> PeerLink {
     PeerLink { addresses, session: CLIENT, core: 0, key_phase: 0, keys, limits }
 }
 
-/// A clock that starts at [`START`] and runs about as fast as the machine's.
-fn clock() -> (PageWriter<ClockMap>, ClockPage) {
-    let (began, tsc_base) = (std::time::Instant::now(), roko_os::tsc::tsc());
-    std::thread::sleep(std::time::Duration::from_millis(5));
-    let ticks = roko_os::tsc::tsc() - tsc_base;
-    let nanos_per_tick_q32 = ((began.elapsed().as_nanos() << 32) / u128::from(ticks)) as u64;
-    page(ClockMap {
-        tsc_base,
-        base: START,
-        nanos_per_tick_q32,
-        bound_ns: 1_000,
-        drift_ppb: 1_000,
-        bound_ns_max: 1_000_000,
-        source: ClockSource::System,
-        state: ClockState::Converged,
-    })
-}
-
 fn config() -> DataPlaneConfig {
-    let node_key = SigningKey::from([100; 32]);
-    // No limit bites here: the bench measures the way in, not the limiter.
-    let limit = RateLimit { frames_per_second: 100_000_000, burst_frames: 10_000_000 };
-    DataPlaneConfig {
-        filter: FilterConfig {
-            ip: addresses(VALIDATOR_STATION, VALIDATOR_STATION).source_ip,
-            port: 4000,
-            stranger: limit,
-            known: limit,
-            known_addresses: vec![addresses(CLIENT_STATION, VALIDATOR_STATION).source_ip],
-        },
-        verify: VerifyConfig {
-            rules: TxRules { chain_id: CHAIN, window_ns_max: 24 * HOUR_NS, gas_max: 10_000_000 },
-            ingress: ValidatorIndex(0),
-            signing_key: node_key,
-            validators: vec![VerificationKey::from(&node_key)],
-            stamp_flush_us: 200,
-            salt: 7,
-            messages_per_poll: 4,
-            recent_txs: 1 << 14,
-        },
-        order: OrderConfig {
-            mempool: roko_ring::mempool::Config {
-                prefault: true,
-                ..roko_ring::mempool::Config::for_txs(8_192, 99)
-            },
-            chain_id: CHAIN,
-            ingress: ValidatorIndex(0),
-            signing_key: node_key,
-            late_flush_us: 200,
-            seed: Hash32([7; 32]),
-            block_buffers: 2,
-            block_room: BlockRoom { txs: 2_048, body_bytes: 1 << 20 },
-        },
-        rates: PeerRates::UNLIMITED,
-        peers_max: 8,
-        links: Vec::new(),
-        depths: Depths::default(),
-        port_clock: None,
-        slow_path: false,
-    }
+    let own = addresses(VALIDATOR_STATION, VALIDATOR_STATION);
+    let known = vec![addresses(CLIENT_STATION, VALIDATOR_STATION).source_ip];
+    plane::config((own.source_ip, own.source_port), known, 8)
 }
 
 fn join<P: Port, C: Port, R: RxPort, T: TxPort<Buf = R::Buf>>(
@@ -202,9 +139,9 @@ where
     P::Pool: Sync,
     Switch<R, T>: Stage + 'static,
 {
-    let (writer, clock) = clock();
+    let (writer, clock) = plane::clock();
     let DataPlane { stages, control } =
-        assemble(port, config(), Box::new(OneClient), clock).expect("the settings fit");
+        assemble(port, config(), vec![Box::new(OneClient)], clock).expect("the settings fit");
     let mut switch = Switch::new(switch_ends);
     for station in [VALIDATOR_STATION, CLIENT_STATION] {
         switch.learn(addresses(station, 0).source_mac, station.into());

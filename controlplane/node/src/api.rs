@@ -10,10 +10,10 @@ use crate::observe::{Observer, block_info, header_info};
 use crate::topology::StagePlace;
 use roko_execution::{Receipt, Status as Executed};
 use roko_peers::HandshakeCounters;
+use roko_pipeline::assembly::RingGauge;
 use roko_pipeline::clock::Received;
 use roko_pipeline::inject::InjectError;
 use roko_pipeline::metrics::StageMetrics;
-use roko_ring::spsc::Gauge;
 use roko_services::api::{
     AccountInfo, BlockInfo, BlockSelector, ConsensusTime, MempoolStats, NodeApi, Outcome, Placement,
     QueueStats, Refused, RingStats, StampInfo, Status, TransactionInfo,
@@ -48,8 +48,8 @@ pub type Inject = Box<dyn FnMut(&[u8], Received) -> Result<TxId, InjectError> + 
 pub struct DataPlaneView {
     /// Each stage's figures, in packet order.
     pub stages: Vec<Arc<StageMetrics>>,
-    /// Depth of each ring, by name.
-    pub rings: Vec<(&'static str, Gauge)>,
+    /// Depth of each ring.
+    pub rings: Vec<RingGauge>,
     /// The port's driver.
     pub port_kind: &'static str,
     /// What receive times the port gives.
@@ -156,10 +156,11 @@ impl<S: Storage> NodeHandle<S> {
         &self.reader
     }
 
-    /// A stage's counter.
+    /// A stage's counter: the sum of its lanes', or the highest where it is a level.
     #[must_use]
     pub fn stage_counter(&self, stage: &str, label: &str) -> u64 {
-        self.data_plane.stages.iter().find(|s| s.stage() == stage).map_or(0, |s| s.value(label))
+        let lanes = self.data_plane.stages.iter().filter(|of| of.stage() == stage).map(|of| of.value(label));
+        if label == "stamp_bound_ns" { lanes.max().unwrap_or(0) } else { lanes.sum() }
     }
 
     pub(crate) fn slow_path_counter(&self, label: &str) -> u64 {
@@ -372,11 +373,11 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
 
     fn queue_stats(&self) -> QueueStats {
         let level = |label| self.stage_counter("order", label);
-        let ring = |(name, gauge): &(&'static str, Gauge)| RingStats {
-            name: (*name).into(),
-            depth: gauge.depth() as u32,
-            capacity: gauge.capacity() as u32,
-            drops: self.ring_overruns(name).unwrap_or(0),
+        let ring = |ring: &RingGauge| RingStats {
+            name: ring.label(),
+            depth: ring.depth() as u32,
+            capacity: ring.capacity() as u32,
+            drops: self.ring_overruns(ring).unwrap_or(0),
         };
         let watermark = self.observer.state().map(|state| state.watermark);
         QueueStats {

@@ -8,6 +8,7 @@ use crate::ring_plane::RingPlane;
 use crate::wake::Waker;
 use crossbeam::channel::Receiver;
 use roko_pipeline::block_buffer::BlockBuffer;
+use roko_pipeline::lanes::FanIn;
 use roko_pipeline::link::{ControlFrame, Seen};
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::peer::Role;
@@ -25,7 +26,7 @@ const SEEN_PER_TURN: usize = 256;
 /// What the control thread takes from.
 pub struct ControlInput<B> {
     /// Messages of validators.
-    pub frames: Consumer<ControlFrame<B>>,
+    pub frames: FanIn<ControlFrame<B>>,
     /// Transactions that are now in the pool.
     pub seen: Consumer<Seen>,
     /// Built blocks.

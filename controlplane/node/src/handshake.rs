@@ -12,6 +12,7 @@ use roko_peers::{
     RingFull, Sessions, SessionsConfig, TlsEndpoint,
 };
 use roko_pipeline::keys::KeyCommand;
+use roko_pipeline::lanes::FanOut;
 use roko_pipeline::peer::{self, KeyLimits, KnownChange, LinkCommand, PeerIndex, PeerLink, Role, Worn};
 use roko_pipeline::session::AeadKeys;
 use roko_ring::spsc::{Consumer, Producer};
@@ -149,10 +150,10 @@ pub fn role(role: roko_peers::Role) -> Role {
 
 /// Ends of the rings to and from the data plane. A client opens no frames: it has no ring for keys and addresses.
 pub struct SinkRings {
-    /// Keys that open frames, to decode.
-    pub keys: Option<Producer<KeyCommand>>,
-    /// Addresses of known peers, to filter.
-    pub known: Option<Producer<KnownChange>>,
+    /// Keys that open frames, to every decode.
+    pub keys: Option<FanOut<KeyCommand>>,
+    /// Addresses of known peers, to every filter.
+    pub known: Option<FanOut<KnownChange>>,
     /// Ways to peers, to spread.
     pub links: Producer<LinkCommand>,
     /// Keys that are worn, from spread.
@@ -232,11 +233,9 @@ impl KeySink for RingSink {
         if before == now {
             return Ok(());
         }
-        let known = self.rings.known.as_mut().filter(|_| before.0 != now.0);
-        // Both rings have room, or neither is told.
-        if self.rings.links.free_slots() == 0
-            || known.as_ref().is_some_and(|ring| ring.len() == ring.capacity())
-        {
+        let mut known = self.rings.known.as_mut().filter(|_| before.0 != now.0);
+        // All rings have room, or none is told.
+        if self.rings.links.free_slots() == 0 || known.as_mut().is_some_and(|rings| rings.is_full()) {
             return Err(RingFull);
         }
         if let Some(ring) = known {

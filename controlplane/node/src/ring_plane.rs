@@ -5,6 +5,7 @@ use crate::replica::plane::{Plane, PoolCommand, Target};
 use arrayvec::ArrayVec;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::builder::BuilderCommand;
+use roko_pipeline::lanes::FanOut;
 use roko_pipeline::link::FinalTx;
 use roko_pipeline::order::OrderCommand;
 use roko_pipeline::peer::PeerIndex;
@@ -24,8 +25,8 @@ const MESSAGES_KEPT_MAX: usize = 8_192;
 pub struct PlaneRings {
     /// To order.
     pub order: Producer<OrderCommand>,
-    /// To verify.
-    pub finals: Producer<FinalTx>,
+    /// To every verify.
+    pub finals: FanOut<FinalTx>,
     /// Messages to spread.
     pub spread: Producer<SpreadCommand>,
     /// Blocks to spread.
@@ -126,7 +127,7 @@ impl Plane for RingPlane {
         let now = self.now;
         if let PoolCommand::FinalizeId { id, .. } = command {
             // A full ring costs verify a signature check, no more.
-            let _ = self.rings.finals.push(FinalTx { id, now });
+            self.rings.finals.push_where_room(&FinalTx { id, now });
         }
         self.orders.push_back(match command {
             PoolCommand::Drain(drain) => OrderCommand::Drain {

@@ -8,6 +8,8 @@ use crate::devnet::network::EnterThread;
 use crate::jitter::Tap;
 use roko_pipeline::Depths;
 use roko_pipeline::idle::Idle;
+use roko_pipeline::lanes::LANES_MAX;
+use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::poll::{PollLoop, Stage as PollStage};
 use roko_tuning::{IdleStrategy, Profile, Stage};
 use std::sync::Arc;
@@ -65,7 +67,8 @@ const fn row(
 
 use WhenFull::{Backpressure, Drop, Never, Refuse};
 
-/// Every ring of a node, in packet order.
+/// Every ring of a node, in packet order. With several lanes the rings up to `verify_spread` are there for each, but for
+/// those of the slow path's answers; those between decodes and opens for each pair, and `decode_open` then drops.
 pub const RINGS: &[RingRow] = &[
     row("rx_filter", "ingress", "rx > filter", "frames with their receive time", Drop),
     row("filter_slow_path", "", "filter > slow path", "address resolution, echo requests", Drop),
@@ -101,6 +104,8 @@ pub const RINGS: &[RingRow] = &[
     row("spread_tx_relay", "to_tx", "spread > tx", "sealed stamp batches", Drop),
     row("spread_tx_client", "to_tx", "spread > tx", "sealed submissions", Backpressure),
 ];
+
+const _: () = assert!(LANES_MAX == roko_tuning::LANES_MAX as usize, "a profile's lanes are the data plane's");
 
 /// Where one stage runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,15 +182,28 @@ impl Placement {
         }
     }
 
-    /// The thread and core of each stage, in packet order.
+    /// Lanes of a validator's data plane.
     #[must_use]
-    pub fn cores(&self) -> Vec<StagePlace> {
-        let place = |stage: &Stage| {
-            let thread = self.profile.stages.get(stage).cloned().unwrap_or_default();
+    pub fn lanes(&self) -> usize {
+        self.profile.lanes.count as usize
+    }
+
+    /// The thread and core of each stage, in the order of their figures.
+    #[must_use]
+    pub fn places(&self, stages: &[Arc<StageMetrics>]) -> Vec<StagePlace> {
+        let place = |stage: &Arc<StageMetrics>| {
+            let thread = self.thread_of(stage).to_owned();
             let core = self.profile.threads.get(&thread).and_then(|thread| thread.core);
             StagePlace { thread, core }
         };
-        Stage::ALL.iter().map(place).collect()
+        stages.iter().map(place).collect()
+    }
+
+    /// The thread of a stage. One that is no profile's joins that of rx, but `wake` that of tx.
+    fn thread_of(&self, stage: &StageMetrics) -> &str {
+        let none = if stage.stage() == "wake" { Stage::Tx } else { Stage::Rx };
+        let on = self.profile.stages.get(&stage.stage().parse::<Stage>().unwrap_or(none));
+        on.map_or("", |on| on.of_lane(stage.lane().unwrap_or(0).into()))
     }
 
     fn pin(&self, core: Option<u32>) -> impl FnOnce() + Send + 'static + use<> {
@@ -224,9 +242,8 @@ impl Placement {
         enter: &impl EnterThread,
     ) -> std::io::Result<Vec<std::thread::JoinHandle<()>>> {
         let mut groups: Vec<(String, Vec<Box<dyn PollStage>>)> = Vec::new();
-        for (name, stage) in stages {
-            let of = name.parse::<Stage>().unwrap_or(if name == "wake" { Stage::Tx } else { Stage::Rx });
-            let thread = self.profile.stages.get(&of).cloned().unwrap_or_default();
+        for (_, stage) in stages {
+            let thread = self.thread_of(&stage.metrics()).to_owned();
             match groups.iter_mut().find(|(group, _)| *group == thread) {
                 Some((_, group)) => group.push(stage),
                 None => groups.push((thread, vec![stage])),

@@ -20,20 +20,21 @@ use crate::workers::store::Store;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use roko_consensus::SecretKey;
 use roko_peers::{Membership, NodeIdentity, ScoreConfig, Sessions};
-use roko_pipeline::assembly::SessionEnds;
+use roko_pipeline::assembly::{RingGauge, SessionEnds};
 use roko_pipeline::block_buffer::BlockRoom;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::keys::{InstalledKeys, KeyCommand};
+use roko_pipeline::lanes::FanOut;
 use roko_pipeline::metrics::StageMetrics;
 use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderConfig;
+use roko_pipeline::peer::KeySource;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::{FramePool, Port};
 use roko_pipeline::slow_path::SlowPathEnds;
 use roko_pipeline::verify::VerifyConfig;
 use roko_pipeline::{ControlEnds, DataPlaneConfig, Depths, assemble};
 use roko_ring::mempool::{Config as MempoolConfig, Limits};
-use roko_ring::spsc::{Gauge, Producer};
 use roko_state::OpenReport;
 use roko_state::file::{FileStorage, WritePath};
 use roko_state::storage::Storage;
@@ -239,6 +240,7 @@ pub(crate) fn data_plane_config(
         peers_max: members.peers().len(),
         links: Vec::new(),
         depths,
+        lanes: 1,
         port_clock: None,
         slow_path: options.slow_path.is_some(),
     })
@@ -296,9 +298,16 @@ where
     } = parts;
     let mut config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
     config.port_clock = clock.port_page();
+    config.lanes = placement.lanes();
     let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
     let disk = Disk::open_to_vote(&chain, &storage, &options, data_dir)?;
-    control.gauges.push(("handshake_decode", keys.depth_gauge()));
+    let key_rings = keys.depth_gauges();
+    let several = placement.lanes() > 1;
+    control.gauges.extend(
+        (0u8..)
+            .zip(key_rings)
+            .map(|(lane, gauge)| RingGauge::new("handshake_decode", several.then_some(lane), gauge)),
+    );
     let own = Own { index, node_key: *identity.signing_key() };
     let member = (Arc::new(identity), Arc::new(members.clone()));
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
@@ -316,6 +325,7 @@ where
     let waker = add_wake_stage(&mut stages, &control.gauges);
     let order_metrics = metrics_of(&control.metrics, "order")?;
     let view = DataPlaneView {
+        cores: placement.places(&control.metrics),
         stages: control.metrics,
         rings: control.gauges,
         port_kind: control.port_kind,
@@ -323,7 +333,6 @@ where
         mempool_capacity,
         slow_path: slow_path.as_ref().map(SlowPath::metrics),
         link: Arc::default(),
-        cores: placement.cores(),
         handshakes: sessions.counters(),
     };
     let mut injector = control.injector;
@@ -426,7 +435,7 @@ fn with_slow_path<P: FramePool>(
     (Some(slow_path), SessionEnds { links, ..ends })
 }
 
-fn sink_rings(keys: Producer<KeyCommand>, ends: SessionEnds) -> SinkRings {
+fn sink_rings(keys: FanOut<KeyCommand>, ends: SessionEnds) -> SinkRings {
     SinkRings { keys: Some(keys), known: Some(ends.known), links: ends.links, worn: ends.worn }
 }
 
@@ -437,7 +446,7 @@ type Stages = Vec<(&'static str, Box<dyn Stage>)>;
 struct Wired<P: Port> {
     stages: Stages,
     control: ControlEnds<P>,
-    keys: Producer<KeyCommand>,
+    keys: FanOut<KeyCommand>,
     mempool_capacity: u32,
 }
 
@@ -447,16 +456,17 @@ where
     P::Pool: Sync,
 {
     let mempool_capacity = config.order.mempool.txs_max() as u32;
-    let (keys, installed) = InstalledKeys::new(config.peers_max);
-    let plane = assemble(port, config, Box::new(installed), clock.page())?;
+    let (keys, installed) = InstalledKeys::for_queues(config.peers_max, port.rx_queues());
+    let installed = installed.into_iter().map(|keys| Box::new(keys) as Box<dyn KeySource>).collect();
+    let plane = assemble(port, config, installed, clock.page())?;
     Ok(Wired { stages: plane.stages, control: plane.control, keys, mempool_capacity })
 }
 
 /// Adds the stage that wakes the control thread when the data plane has something for it.
-fn add_wake_stage(stages: &mut Stages, gauges: &[(&'static str, Gauge)]) -> Arc<Waker> {
+fn add_wake_stage(stages: &mut Stages, gauges: &[RingGauge]) -> Arc<Waker> {
     let waker = Arc::new(Waker::default());
-    let to_control = |(name, _): &&(&str, Gauge)| matches!(*name, "open_control" | "builder_control");
-    let woken_by = gauges.iter().filter(to_control).map(|(_, gauge)| gauge.clone()).collect();
+    let to_control = |ring: &&RingGauge| matches!(ring.name, "open_control" | "builder_control");
+    let woken_by = gauges.iter().filter(to_control).cloned().collect();
     stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
     waker
 }

@@ -4,9 +4,9 @@
 //! a system call only when something waits and the control thread is parked, and counts each. A node whose control
 //! thread has a core of its own and spins never parks, so the stage then does nothing.
 
+use roko_pipeline::assembly::RingGauge;
 use roko_pipeline::metrics::{Counters, StageMetrics};
 use roko_pipeline::poll::{PollContext, Progress, Stage};
-use roko_ring::spsc::Gauge;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -57,14 +57,14 @@ roko_pipeline::counters!(
 /// See the module.
 pub struct WakeStage {
     waker: Arc<Waker>,
-    rings: Vec<Gauge>,
+    rings: Vec<RingGauge>,
     counters: Counters<WakeCounter>,
 }
 
 impl WakeStage {
     /// Wakes when any of `rings` holds something.
     #[must_use]
-    pub fn new(waker: Arc<Waker>, rings: Vec<Gauge>) -> WakeStage {
+    pub fn new(waker: Arc<Waker>, rings: Vec<RingGauge>) -> WakeStage {
         WakeStage { waker, rings, counters: Counters::new("wake") }
     }
 }

@@ -9,8 +9,12 @@ use serde_json::Value;
 const RATE: u64 = 200;
 
 fn report_of(port: &str) -> Value {
+    report_with(port, "devnet-2core")
+}
+
+fn report_with(port: &str, profile: &str) -> Value {
     let rate = RATE.to_string();
-    let arguments = ["devnet", "--port", port, "--for", "3s", "--rate", &rate];
+    let arguments = ["devnet", "--port", port, "--profile", profile, "--for", "3s", "--rate", &rate];
     let out = common::roko()
         .args(arguments)
         .args(["--report", "json", "--no-services"])
@@ -38,6 +42,35 @@ fn assert_good(report: &Value, port: &str) {
     let finality = &report["finality_ms"];
     let median = finality["p50"].as_f64().unwrap_or(0.0);
     assert!(median > finality["watermark_wait"]["p50"].as_f64().unwrap_or(f64::MAX), "{report}");
+}
+
+/// A devnet whose validators have two lanes: all that is in lanes but the second lane's signatures on one thread.
+fn assert_good_in_lanes(port: &str, shown: &str) {
+    let profile = roko_tuning::builtin("devnet-2core").expect("built in");
+    let (verify, both) = ("verify = \"data\"", "verify = [\"data\", \"checks\"]");
+    let edited = profile.replace("count = 1", "count = 2").replace(verify, both);
+    let edited = edited.replace("[threads.data]", "[threads.checks]\n\n[threads.data]");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("two-lanes.toml");
+    std::fs::write(&path, edited).expect("it is writable");
+    let report = report_with(port, path.to_str().expect("its name is text"));
+    assert_good(&report, shown);
+    let latencies = report["stage_latency"].as_array().expect("rows");
+    for stage in ["filter", "decode", "open", "verify", "order"] {
+        let rows = latencies.iter().filter(|row| row["stage"] == stage).count();
+        assert_eq!(rows, 1, "the lanes of {stage} are one row: {report}");
+    }
+}
+
+#[test]
+fn a_devnet_of_two_lanes_over_in_process_ports_finalises_all_that_is_offered() {
+    assert_good_in_lanes("in-process", "in-process");
+}
+
+#[cfg(feature = "dpdk")]
+#[test]
+fn a_devnet_of_two_lanes_over_net_ring_ports_finalises_all_that_is_offered() {
+    assert_good_in_lanes("net-ring", "net_ring");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Rig {
         let stamps = DpdkStamps::EveryFrame(field, unit);
         let node_port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", stamps);
         let sessions = Box::new(NamedSessions { this: 0, validators: 1 });
-        let plane = assemble(node_port, config, sessions, clock.page()).expect("the settings fit");
+        let plane = assemble(node_port, config, vec![sessions], clock.page()).expect("the settings fit");
         assert_eq!(plane.control.rx_stamps, RxStamps::EveryFrame(unit));
         let (near, other) = ring_link(eal, &format!("client{number}"), 256).expect("a link");
         let client = ClientPort::new(DpdkLink::new(near, pool.clone()), &[link(1, 0)]);

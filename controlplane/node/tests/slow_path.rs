@@ -118,7 +118,8 @@ fn run(eal: &Arc<Eal>, port: DpdkPort, case: &Case) -> NodeEnd {
     let (to_spread, told) = ring(8);
     let route = Route { own, prefix: case.prefix, gateway: Some(ip(case.kernel)) };
     let options = SlowPathOptions { mac: NODE_MAC, resolve: Some(Resolve { route, fixed: Vec::new() }) };
-    let (slow_path, links) = SlowPath::new(own, &options, SlowPathEnds { up, down, pool }, to_spread, 4);
+    let (slow_path, links) =
+        SlowPath::new(own, &options, SlowPathEnds { up: up.into(), down, pool }, to_spread, 4);
     let figures = slow_path.metrics();
     let (of_poll, of_slow, enter) = (Arc::clone(&stop), Arc::clone(&stop), Registered::new(Arc::clone(eal)));
     let poll = std::thread::spawn(move || {

@@ -3,10 +3,12 @@
 //! The index of sessions here holds names only, one for each key: session, core and phase; keys and replay windows are in
 //! the next stage. A key that is not indexed is looked up in the [`KeySource`], a limited number a poll, and stays a
 //! *candidate* until the next stage reports that one of its frames verified. So a forged header can displace a candidate
-//! and nothing else. Keys that the control plane retires are forgotten here and in the next stage.
+//! and nothing else. Keys that the control plane retires are forgotten here and in the next stage. The next stage is that of
+//! the session's owner among the [`crate::lanes`], whatever queue the frame came by.
 
 use crate::clock::ClockPage;
 use crate::keyed::secret;
+use crate::lanes::Owners;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Datagram, SealedFrame};
 use crate::metrics::{Counters, StageMetrics};
@@ -36,6 +38,10 @@ crate::counters!(
         Admitted = "admitted",
         /// Keys of which a frame verified.
         Established = "established",
+        /// Frames passed on to another lane than that of the queue they came by.
+        Crossed = "crossed",
+        /// Frames dropped because their lane has no room: one that is slow does not hold up the others.
+        DroppedLaneFull = "dropped_lane_full",
     }
 );
 
@@ -86,13 +92,32 @@ struct PeerSessions {
     candidate: Option<KeyName>,
 }
 
+/// The rings between this stage and one lane's open.
+pub struct ToOpen<B> {
+    /// Frames.
+    pub frames: Producer<SealedFrame<B>>,
+    /// Keys beside the frames that name them first.
+    pub admitted: Producer<Admitted>,
+    /// Keys to forget.
+    pub retired: Producer<Retired>,
+    /// Keys of which a frame verified, back.
+    pub established: Consumer<Established>,
+}
+
+/// The lanes as a decode sees them.
+pub struct DecodeLanes<B> {
+    /// Its own.
+    pub own: usize,
+    /// Which lane has a session.
+    pub owners: Owners,
+    /// The rings to each lane.
+    pub to: Vec<ToOpen<B>>,
+}
+
 /// The stage.
 pub struct Decode<B> {
     input: Consumer<Datagram<B>>,
-    out: Producer<SealedFrame<B>>,
-    established: Consumer<Established>,
-    retired: Producer<Retired>,
-    admitted: Producer<Admitted>,
+    lanes: DecodeLanes<B>,
     source: Box<dyn KeySource>,
     /// At most three keys a peer.
     sessions: Table<KeyName, (PeerIndex, Role)>,
@@ -109,22 +134,25 @@ impl<B: FrameBuf> Decode<B> {
         source: Box<dyn KeySource>,
         clock: ClockPage,
         input: Consumer<Datagram<B>>,
-        (established, retired, admitted): (Consumer<Established>, Producer<Retired>, Producer<Admitted>),
-        out: Producer<SealedFrame<B>>,
+        lanes: DecodeLanes<B>,
     ) -> Decode<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock);
         Decode {
             input,
-            out,
-            established,
-            retired,
-            admitted,
+            lanes,
             source,
             sessions: Table::new((LIVE_SESSIONS + 1) * peers_max, secret()),
             peers: vec![PeerSessions::default(); peers_max].into_boxed_slice(),
             counters: Counters::timed("decode", &[&latency]),
             latency,
         }
+    }
+
+    /// The same, as the stage of one lane.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Decode<B> {
+        self.counters = self.counters.in_lane(lane);
+        self
     }
 
     fn establish(&mut self, event: Established) {
@@ -144,9 +172,9 @@ impl<B: FrameBuf> Decode<B> {
         self.counters.count(DecodeCounter::Established);
     }
 
-    /// Forgets the keys that the control plane retires, and tells the next stage.
+    /// Forgets the keys that the control plane retires, and tells their owner.
     fn retire(&mut self) {
-        while self.retired.free_slots() > 0 {
+        while self.lanes.to.iter_mut().all(|lane| lane.retired.free_slots() > 0) {
             let Some((peer, key)) = self.source.next_retired() else { break };
             self.sessions.remove(&key);
             if let Some(names) = self.peers.get_mut(peer.as_usize()) {
@@ -154,13 +182,14 @@ impl<B: FrameBuf> Decode<B> {
                     name.take_if(|name| *name == key);
                 });
             }
-            let pushed = self.retired.push(Retired { peer, key });
+            let owner = self.lanes.owners.of(key.session);
+            let pushed = self.lanes.to[owner].retired.push(Retired { peer, key });
             debug_assert!(pushed.is_ok(), "room was checked");
         }
     }
 
-    /// Looks an unknown key up, and gives it to the next stage before the frame that names it.
-    fn admit(&mut self, key: KeyName) -> Result<(PeerIndex, Role), DecodeCounter> {
+    /// Looks an unknown key up, and gives it to its owner before the frame that names it.
+    fn admit(&mut self, key: KeyName, owner: usize) -> Result<(PeerIndex, Role), DecodeCounter> {
         let Admission { peer: index, role, generation, keys } =
             self.source.admit(key).ok_or(DecodeCounter::UnknownSession)?;
         let peer = self.peers.get_mut(index.as_usize()).ok_or(DecodeCounter::UnknownSession)?;
@@ -168,7 +197,7 @@ impl<B: FrameBuf> Decode<B> {
             self.sessions.remove(&before);
         }
         self.remember(key, index, role);
-        let pushed = self.admitted.push(Admitted { generation, keys });
+        let pushed = self.lanes.to[owner].admitted.push(Admitted { generation, keys });
         debug_assert!(pushed.is_ok(), "room was checked");
         self.counters.count(DecodeCounter::Admitted);
         Ok((index, role))
@@ -177,6 +206,15 @@ impl<B: FrameBuf> Decode<B> {
     fn remember(&mut self, key: KeyName, peer: PeerIndex, role: Role) {
         let fits = self.sessions.insert(key, (peer, role));
         debug_assert!(fits, "there is room for every key that a peer can have here");
+    }
+
+    /// Frames that may be taken in. One lane holds its queue up when it is behind; of several, a full one gets no frame
+    /// and the others go on.
+    fn room(&mut self) -> usize {
+        match self.lanes.to.as_mut_slice() {
+            [only] => only.frames.free_slots(),
+            _ => BURST,
+        }
     }
 
     #[inline]
@@ -188,21 +226,26 @@ impl<B: FrameBuf> Decode<B> {
         admissions: &mut usize,
     ) -> Result<(), DecodeCounter> {
         let key = KeyName::of(&header);
+        let owner = self.lanes.owners.of(key.session);
+        let to = &mut self.lanes.to[owner];
         let (peer, role, admitted) = match self.sessions.get(hash, &key) {
             Some((peer, role)) => (*peer, *role, false),
-            None if *admissions == 0 || self.admitted.free_slots() == 0 => {
+            None if *admissions == 0 || to.admitted.free_slots() == 0 => {
                 return Err(DecodeCounter::AdmissionLimited);
             }
+            // The key goes before the frame, so there is room for both or neither goes.
+            None if to.frames.free_slots() == 0 => return Err(DecodeCounter::DroppedLaneFull),
             None => {
                 *admissions -= 1;
-                let (peer, role) = self.admit(key)?;
+                let (peer, role) = self.admit(key, owner)?;
                 (peer, role, true)
             }
         };
         let Datagram { buf, received, payload } = datagram;
+        let frame = SealedFrame { buf, received, payload, header, peer, role, admitted };
+        self.lanes.to[owner].frames.push(frame).map_err(|_| DecodeCounter::DroppedLaneFull)?;
         self.latency.note(received.moment);
-        let pushed = self.out.push(SealedFrame { buf, received, payload, header, peer, role, admitted });
-        debug_assert!(pushed.is_ok(), "room was checked");
+        self.counters.add(DecodeCounter::Crossed, u64::from(owner != self.lanes.own));
         Ok(())
     }
 }
@@ -213,12 +256,14 @@ impl<B: FrameBuf> Stage for Decode<B> {
     }
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
-        while let Some(event) = self.established.pop() {
-            self.establish(event);
+        for lane in 0..self.lanes.to.len() {
+            while let Some(event) = self.lanes.to[lane].established.pop() {
+                self.establish(event);
+            }
         }
         self.retire();
         // A burst at a time, so that its cache misses overlap: the index, the sessions.
-        let room = self.out.free_slots();
+        let room = self.room();
         let mut burst = ArrayVec::<_, BURST>::new();
         self.input.pop_each(BURST.min(room), |datagram| burst.push(datagram));
         // Plain numbers in fixed places: what is read back at once must have been written whole.

@@ -73,10 +73,23 @@ pub struct FilterConfig {
     pub port: u16,
     /// For sources that are no known peer.
     pub stranger: RateLimit,
-    /// For each known peer's address.
+    /// For each known peer's address, on each queue of the port: its frames come by one while its ports stay.
     pub known: RateLimit,
     /// Addresses of known peers.
     pub known_addresses: Vec<IpAddr>,
+}
+
+impl FilterConfig {
+    /// The settings of each filter behind a port of `queues` queues. Who makes up port numbers reaches every queue, so a
+    /// stranger's limit is divided, rounded up: all filters together let in about what one would.
+    #[must_use]
+    pub fn for_each_of(mut self, queues: usize) -> FilterConfig {
+        let share = |count: u32| count.div_ceil(queues as u32);
+        let RateLimit { frames_per_second, burst_frames } = self.stranger;
+        self.stranger =
+            RateLimit { frames_per_second: share(frames_per_second), burst_frames: share(burst_frames) };
+        self
+    }
 }
 
 /// A limit in the terms of its arithmetic, nanoseconds.
@@ -203,6 +216,13 @@ impl<B: FrameBuf> Filter<B> {
             counters: Counters::timed("filter", &[&latency]),
             latency,
         }
+    }
+
+    /// The same, as the stage of one lane.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Filter<B> {
+        self.counters = self.counters.in_lane(lane);
+        self
     }
 
     /// The same, with what a host must answer passed on by `tap`.
@@ -350,6 +370,22 @@ impl<B: FrameBuf> Stage for Filter<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strangers_limit_is_divided_and_a_known_peers_is_not() {
+        let limit = |frames_per_second, burst_frames| RateLimit { frames_per_second, burst_frames };
+        let config = FilterConfig {
+            ip: [10, 0, 0, 1].into(),
+            port: 1,
+            stranger: limit(1_000, 5),
+            known: limit(500, 50),
+            known_addresses: Vec::new(),
+        };
+        for (queues, stranger) in [(1, limit(1_000, 5)), (4, limit(250, 2)), (16, limit(63, 1))] {
+            let each = config.clone().for_each_of(queues);
+            assert_eq!((each.stranger, each.known), (stranger, config.known), "{queues}");
+        }
+    }
 
     #[test]
     fn a_bucket_gives_its_burst_at_once_and_its_rate_later() {

@@ -29,12 +29,13 @@ pub enum InjectError {
 /// Puts transactions before the verify stage, as if a client had submitted them. Never blocks. One owner at a time: the
 /// RPC keeps it behind a mutex.
 pub struct Injector<P: FramePool> {
-    out: Producer<MessageFrame<P::Buf>>,
+    /// A ring to each verify.
+    out: Vec<Producer<MessageFrame<P::Buf>>>,
     pool: P,
 }
 
 impl<P: FramePool> Injector<P> {
-    pub(crate) fn new(out: Producer<MessageFrame<P::Buf>>, pool: P) -> Injector<P> {
+    pub(crate) fn new(out: Vec<Producer<MessageFrame<P::Buf>>>, pool: P) -> Injector<P> {
         Injector { out, pool }
     }
 
@@ -44,7 +45,10 @@ impl<P: FramePool> Injector<P> {
         if wire.len() > TX_BYTES_MAX {
             return Err(InjectError::TooLarge { bytes: wire.len() });
         }
-        if self.out.free_slots() == 0 {
+        let id = roko_wire::tx::tx_id(wire);
+        // The same transaction goes to the same lane, which knows it again.
+        let lane = usize::from(u16::from_le_bytes([id.0[0], id.0[1]])) % self.out.len();
+        if self.out[lane].free_slots() == 0 {
             return Err(InjectError::Busy);
         }
         let mut buf = self.pool.alloc().ok_or(InjectError::Busy)?;
@@ -61,7 +65,7 @@ impl<P: FramePool> Injector<P> {
             span: Span::new(0, message.len()),
             buf,
         };
-        self.out.push(frame).map_err(|_| InjectError::Busy)?;
-        Ok(roko_wire::tx::tx_id(wire))
+        self.out[lane].push(frame).map_err(|_| InjectError::Busy)?;
+        Ok(id)
     }
 }

@@ -2,8 +2,10 @@
 //! they are to be forgotten, and are handed out when a frame names them.
 //!
 //! A peer has a few at a time: the phases of its present session, and those of the one before while its last frames
-//! arrive. One more displaces the oldest, so that the table is bounded whatever the control plane does.
+//! arrive. One more displaces the oldest, so that the table is bounded whatever the control plane does. Every decode has a
+//! table of its own, and all are told the same.
 
+use crate::lanes::FanOut;
 use crate::peer::{Admission, KeyName, KeySource, PeerIndex, Role};
 use crate::session::AeadKeys;
 use arrayvec::ArrayVec;
@@ -16,6 +18,7 @@ pub const KEYS_PER_PEER: usize = 4;
 /// What the control plane tells decode about keys. Keys that are dropped are wiped.
 // The largest variant is the common one, and a box for it would allocate on one thread and free on another.
 #[allow(clippy::large_enum_variant)]
+#[derive(Clone)]
 pub enum KeyCommand {
     /// Frames may come that are sealed with these keys.
     Install {
@@ -63,6 +66,13 @@ impl InstalledKeys {
         let entries = HashMap::with_capacity(2 * KEYS_PER_PEER * peers_max);
         let of_peer = (0..peers_max).map(|_| ArrayVec::new()).collect();
         (producer, InstalledKeys { commands, entries, of_peer })
+    }
+
+    /// A table for each of `queues` decodes, and what fills them all.
+    #[must_use]
+    pub fn for_queues(peers_max: usize, queues: usize) -> (FanOut<KeyCommand>, Vec<InstalledKeys>) {
+        let (rings, tables) = (0..queues).map(|_| InstalledKeys::new(peers_max)).unzip();
+        (FanOut::new(rings), tables)
     }
 
     /// Puts keys in. Returns the name of those that they displace.

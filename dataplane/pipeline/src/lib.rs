@@ -25,6 +25,7 @@ pub mod idle;
 pub mod inject;
 mod keyed;
 pub mod keys;
+pub mod lanes;
 pub mod latency;
 pub mod link;
 pub mod metrics;

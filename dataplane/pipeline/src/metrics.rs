@@ -7,6 +7,7 @@
 use crate::latency::{LatencyRecorder, PublishedLatency};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Names the counters of a stage; implemented by [`counters!`](crate::counters).
@@ -51,10 +52,17 @@ pub enum Regime {
 /// Labels of [`Regime`], by index.
 pub const REGIME_LABELS: [&str; 4] = ["caught_up", "processing", "backpressured", "housekeeping"];
 
+/// A stage's or a ring's name, with its lane where there are several: `verify`, or `verify/1`.
+#[must_use]
+pub fn lane_label(name: &'static str, lane: Option<u8>) -> Cow<'static, str> {
+    lane.map_or(Cow::Borrowed(name), |lane| format!("{name}/{lane}").into())
+}
+
 /// A stage's published figures.
 #[derive(Debug)]
 pub struct StageMetrics {
     stage: &'static str,
+    lane: Option<u8>,
     labels: &'static [&'static str],
     counters: Box<[AtomicU64]>,
     regime_ticks: [AtomicU64; 4],
@@ -67,6 +75,7 @@ impl StageMetrics {
     pub fn new<C: Counter>(stage: &'static str, latencies: Vec<Arc<PublishedLatency>>) -> Arc<StageMetrics> {
         Arc::new(StageMetrics {
             stage,
+            lane: None,
             labels: C::LABELS,
             counters: C::LABELS.iter().map(|_| AtomicU64::new(0)).collect(),
             regime_ticks: Default::default(),
@@ -80,10 +89,22 @@ impl StageMetrics {
         &self.latencies
     }
 
-    /// The stage's name.
+    /// The stage's name: that of all lanes' stages of its kind.
     #[must_use]
     pub fn stage(&self) -> &'static str {
         self.stage
+    }
+
+    /// Its lane, where there are several.
+    #[must_use]
+    pub fn lane(&self) -> Option<u8> {
+        self.lane
+    }
+
+    /// Its name, with its lane where there are several.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        lane_label(self.stage, self.lane)
     }
 
     /// The counters as (label, value).
@@ -130,6 +151,16 @@ impl<C: Counter> Counters<C> {
         let local = vec![0; C::LABELS.len()].into_boxed_slice();
         let latencies = latencies.iter().map(|latency| latency.shared()).collect();
         Counters { local, shared: StageMetrics::new::<C>(stage, latencies), counter: PhantomData }
+    }
+
+    /// The same, of the stage of one lane; before anyone reads them.
+    ///
+    /// # Panics
+    /// When [`Counters::shared`] was called: that is a fault of the assembly.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Counters<C> {
+        Arc::get_mut(&mut self.shared).expect("nobody reads the figures yet").lane = lane;
+        self
     }
 
     /// Counts one.

@@ -11,6 +11,7 @@ use crate::by_peer::{PeerCounters, PeerMetrics};
 use crate::clock::ClockPage;
 use crate::decode::{Admitted, Established, LIVE_SESSIONS, Retired};
 use crate::filter::{Bucket, Pace, RateLimit};
+use crate::lanes::LANES_MAX;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
@@ -129,11 +130,16 @@ struct Session {
     generation: u64,
     opener: Opener,
     window: ReplayWindow,
+    /// The decodes that have forgotten the key, a bit each.
+    retired_by: u16,
 }
+
+const _: () = assert!(LANES_MAX <= u16::BITS as usize, "a decode is a bit");
 
 impl Session {
     fn new(id: KeyName, generation: u64, keys: &AeadKeys) -> Session {
-        Session { id, generation, opener: Opener::new(keys), window: ReplayWindow::default() }
+        let (opener, window) = (Opener::new(keys), ReplayWindow::default());
+        Session { id, generation, opener, window, retired_by: 0 }
     }
 }
 
@@ -152,25 +158,33 @@ struct Rates<T> {
     transactions: T,
 }
 
+/// The rings between this stage and one decode.
+pub struct FromDecode<B> {
+    /// Sealed frames.
+    pub frames: Consumer<SealedFrame<B>>,
+    /// Keys beside the frames that name them first.
+    pub admitted: Consumer<Admitted>,
+    /// Keys to forget.
+    pub retired: Consumer<Retired>,
+    /// Keys of which a frame verified, back.
+    pub established: Producer<Established>,
+}
+
 /// The rings of [`Open`].
 pub struct OpenLinks<B> {
-    /// Sealed frames from decode.
-    pub input: Consumer<SealedFrame<B>>,
+    /// From every decode.
+    pub from: Vec<FromDecode<B>>,
     /// Transactions.
     pub to_verify: Producer<MessageFrame<B>>,
     /// The rest.
     pub to_control: Producer<ControlFrame<B>>,
-    /// Keys of which a frame verified, to decode.
-    pub established: Producer<Established>,
-    /// Keys to forget, from decode.
-    pub retired: Consumer<Retired>,
-    /// Keys beside the frames that name them first, from decode.
-    pub admitted: Consumer<Admitted>,
 }
 
 /// The stage.
 pub struct Open<B> {
     links: OpenLinks<B>,
+    /// The decode whose frames come first in the next poll.
+    first: usize,
     paces: Rates<Pace>,
     peers: Box<[PeerSessions]>,
     /// What each peer may send, apart from its keys: one cache line, not three behind them.
@@ -194,7 +208,15 @@ impl<B: FrameBuf> Open<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock);
         let counters = Counters::timed("open", &[&latency]);
         let buckets = vec![Rates::default(); peers_max].into_boxed_slice();
-        Open { links, paces, peers, buckets, refused: PeerCounters::new(peers_max), latency, counters }
+        let refused = PeerCounters::new(peers_max);
+        Open { links, first: 0, paces, peers, buckets, refused, latency, counters }
+    }
+
+    /// The same, as the stage of one lane.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Open<B> {
+        self.counters = self.counters.in_lane(lane);
+        self
     }
 
     /// What each peer's frames were refused for.
@@ -203,10 +225,11 @@ impl<B: FrameBuf> Open<B> {
         self.refused.shared()
     }
 
-    /// Opens the frame in place and returns where its message is.
-    fn open(&mut self, frame: &mut SealedFrame<B>) -> Result<Span, OpenCounter> {
+    /// Opens the frame in place and returns where its message is. It came from the decode `from`.
+    fn open(&mut self, frame: &mut SealedFrame<B>, from: usize) -> Result<Span, OpenCounter> {
+        let from = &mut self.links.from[from];
         // Taken out for every such frame, or the next one would get this one's key.
-        let admitted = if frame.admitted { self.links.admitted.pop() } else { None };
+        let admitted = if frame.admitted { from.admitted.pop() } else { None };
         let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
         let (id, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
         let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
@@ -233,18 +256,27 @@ impl<B: FrameBuf> Open<B> {
         if live.is_none() {
             peer.live.rotate_right(1);
             peer.live[0] = peer.candidate.take();
+        }
+        if live.is_none() || frame.admitted {
             // A full ring loses the report only; decode then admits the session again and its keys are ignored here.
-            let _ = self.links.established.push(Established { peer: frame.peer, role: frame.role, key: id });
+            let _ = from.established.push(Established { peer: frame.peer, role: frame.role, key: id });
         }
         Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, message_bytes))
     }
 
-    /// Drops the keys that are retired.
+    /// Drops the keys that every decode has forgotten. One that has not could still admit such a key, and without its
+    /// replay window a recorded frame would be new.
     fn retire(&mut self) {
-        while let Some(Retired { peer, key }) = self.links.retired.pop() {
-            let Some(sessions) = self.peers.get_mut(peer.as_usize()) else { continue };
-            for slot in sessions.live.iter_mut().chain([&mut sessions.candidate]) {
-                slot.take_if(|session| session.id == key);
+        let all = u16::MAX >> (u16::BITS as usize - self.links.from.len());
+        for (decode, from) in self.links.from.iter_mut().enumerate() {
+            while let Some(Retired { peer, key }) = from.retired.pop() {
+                let Some(sessions) = self.peers.get_mut(peer.as_usize()) else { continue };
+                for slot in sessions.live.iter_mut().chain([&mut sessions.candidate]) {
+                    slot.take_if(|session| {
+                        session.retired_by |= u16::from(session.id == key) << decode;
+                        session.retired_by == all
+                    });
+                }
             }
         }
     }
@@ -279,8 +311,8 @@ impl<B: FrameBuf> Open<B> {
         if bucket.take(pace, now) { Ok(()) } else { Err(refusal) }
     }
 
-    fn handle(&mut self, mut frame: SealedFrame<B>) -> Result<(), OpenCounter> {
-        let span = self.open(&mut frame)?;
+    fn handle(&mut self, mut frame: SealedFrame<B>, from: usize) -> Result<(), OpenCounter> {
+        let span = self.open(&mut frame, from)?;
         let peer = frame.peer;
         let allowed = Self::authorize(&frame, span)
             .and_then(|kind| self.admit(peer, kind, frame.received.moment).map(|()| kind));
@@ -304,6 +336,31 @@ impl<B: FrameBuf> Open<B> {
         };
         self.counters.count(if sent.is_ok() { passed } else { dropped });
         Ok(())
+    }
+}
+
+impl<B: FrameBuf> Open<B> {
+    /// Opens at most `most` frames of one decode, together, so that the cache misses of their sessions overlap.
+    #[inline]
+    fn open_from(&mut self, from: usize, most: usize) -> usize {
+        let mut burst = ArrayVec::<SealedFrame<B>, BURST>::new();
+        let (peers, buckets) = (&self.peers, &self.buckets);
+        self.links.from[from].frames.pop_each(most, |frame| {
+            if let Some((peer, bucket)) =
+                peers.get(frame.peer.as_usize()).zip(buckets.get(frame.peer.as_usize()))
+            {
+                prefetch::value(&peer.live[0]);
+                prefetch::value(bucket);
+            }
+            burst.push(frame);
+        });
+        let work = burst.len();
+        for frame in burst {
+            if let Err(refusal) = self.handle(frame, from) {
+                self.counters.count(refusal);
+            }
+        }
+        work
     }
 }
 
@@ -336,24 +393,11 @@ impl<B: FrameBuf> Stage for Open<B> {
 
     fn poll(&mut self, _cx: &mut PollContext) -> Progress {
         self.retire();
-        // A burst at a time, so that the cache misses of its sessions overlap.
-        let mut burst = ArrayVec::<SealedFrame<B>, BURST>::new();
-        let (peers, buckets) = (&self.peers, &self.buckets);
-        self.links.input.pop_each(BURST, |frame| {
-            if let Some((peer, bucket)) =
-                peers.get(frame.peer.as_usize()).zip(buckets.get(frame.peer.as_usize()))
-            {
-                prefetch::value(&peer.live[0]);
-                prefetch::value(bucket);
-            }
-            burst.push(frame);
-        });
-        let work = burst.len();
-        for frame in burst {
-            if let Err(refusal) = self.handle(frame) {
-                self.counters.count(refusal);
-            }
+        let (decodes, mut work) = (self.links.from.len(), 0);
+        for from in (self.first..decodes).chain(0..self.first) {
+            work += self.open_from(from, BURST - work);
         }
+        self.first = if self.first + 1 == decodes { 0 } else { self.first + 1 };
         self.latency.settle();
         Progress::worked(work)
     }

@@ -1,7 +1,8 @@
 //! The port: where frames come from and go to. Generic, so that no call per packet is dynamic.
 //!
 //! `dpdk` drives what DPDK drives: cards, `net_af_packet`, `net_af_xdp`, `net_ring` and the like. [`udp`] takes over a
-//! socket of the kernel by io_uring. [`inprocess`] joins two ends in one process. [`replay`] plays a capture back. All pass
+//! socket of the kernel by io_uring. [`inprocess`] joins two ends in one process; [`rss`] spreads flows over the queues of
+//! such a port as a card does. [`replay`] plays a capture back. All pass
 //! one conformance suite, `tests/port_conformance`. [`record`] wraps any of them.
 
 use arrayvec::ArrayVec;
@@ -12,6 +13,7 @@ pub mod dpdk;
 pub mod inprocess;
 pub mod record;
 pub mod replay;
+pub mod rss;
 pub mod udp;
 
 /// Frames in a burst, at most: what NIC drivers are tuned for.
@@ -148,7 +150,7 @@ impl RxStamps {
     }
 }
 
-/// A port: two halves and a pool.
+/// A port: a receiving half for each of its queues, a sending half and a pool.
 pub trait Port {
     /// A frame's memory.
     type Buf: FrameBuf;
@@ -162,6 +164,22 @@ pub trait Port {
     fn kind(&self) -> &'static str;
     /// What receive times it gives.
     fn rx_stamps(&self) -> RxStamps;
-    /// Takes the port apart.
-    fn split(self) -> (Self::Rx, Self::Tx, Self::Pool);
+    /// Its receive queues. Frames of one flow come by one queue, in order.
+    fn rx_queues(&self) -> usize {
+        1
+    }
+    /// Takes the port apart: a receiving half for each queue.
+    fn split_queues(self) -> (Vec<Self::Rx>, Self::Tx, Self::Pool);
+    /// Takes a port of one queue apart.
+    ///
+    /// # Panics
+    /// When it has another number of queues: what only one of them received would be all there is.
+    fn split(self) -> (Self::Rx, Self::Tx, Self::Pool)
+    where
+        Self: Sized,
+    {
+        let (mut rx, tx, pool) = self.split_queues();
+        assert_eq!(rx.len(), 1, "the port has several queues: use split_queues");
+        (rx.remove(0), tx, pool)
+    }
 }

@@ -113,6 +113,13 @@ impl<R: RxPort> Rx<R> {
         let (burst, counters) = (Burst::new(), Counters::new("rx"));
         Rx { port, stamps, clock, port_clock, out, burst, empty_at: None, counters }
     }
+
+    /// The same, as the stage of one lane.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Rx<R> {
+        self.counters = self.counters.in_lane(lane);
+        self
+    }
 }
 
 impl<R: RxPort> Stage for Rx<R> {

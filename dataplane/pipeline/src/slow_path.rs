@@ -5,10 +5,11 @@
 //! finds it full is dropped and counted, and echo requests leave half of it to address resolution.
 
 use crate::filter::FilterCounter;
+use crate::lanes::FanIn;
 use crate::link::OutFrame;
 use crate::port::{FrameBuf, FramePool};
 use core::net::IpAddr;
-use roko_ring::spsc::{Consumer, Producer};
+use roko_ring::spsc::Producer;
 use roko_wire::host_frame::{HostFrame, host_frame};
 
 /// Frames of each ring. A host on a link of some hundred is asked by all of them within a second at most, and the slow path
@@ -41,8 +42,8 @@ impl<B: FrameBuf> SlowPathTap<B> {
 
 /// The control side's ends.
 pub struct SlowPathEnds<P: FramePool> {
-    /// Frames that it is to answer.
-    pub up: Consumer<P::Buf>,
+    /// Frames that it is to answer, from every filter.
+    pub up: FanIn<P::Buf>,
     /// Its own frames, whole, to tx: after all that is sealed.
     pub down: Producer<OutFrame<P::Buf>>,
     /// Where its frames come from.

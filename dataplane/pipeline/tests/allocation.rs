@@ -97,14 +97,16 @@ fn the_poll_thread_allocates_nothing_after_warm_up() {
     let before = allocations_on_this_thread();
     drop(core::hint::black_box(vec![0u8; 64]));
     assert_eq!(allocations_on_this_thread(), before + 1, "the count counts");
-    let mut net = Net::new(2);
-    let stages = core::mem::take(&mut net.stages);
-    let mut poll = PollLoop::new(stages, Idle::Spin, Arc::default());
-    round(&mut net, &mut poll, 0..50, 1);
-    let allocated: u64 = (1..4)
-        .map(|number| round(&mut net, &mut poll, number * 100..number * 100 + 100, 1 + u64::from(number)))
-        .sum();
-    assert_eq!(allocated, 0, "3,000 transactions and three blocks");
+    for lanes in [1, 2] {
+        let mut net = Net::with_lanes(2, lanes);
+        let stages = core::mem::take(&mut net.stages);
+        let mut poll = PollLoop::new(stages, Idle::Spin, Arc::default());
+        round(&mut net, &mut poll, 0..50, 1);
+        let allocated: u64 = (1..4)
+            .map(|number| round(&mut net, &mut poll, number * 100..number * 100 + 100, 1 + u64::from(number)))
+            .sum();
+        assert_eq!(allocated, 0, "3,000 transactions and three blocks in {lanes} lanes");
+    }
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn the_ports_times_become_the_stamps() {
     let port = DpdkPort::new(rx, tx, pool.clone(), "net_ring", stamps)
         .with_departures(Box::new(Register(Arc::clone(&register))));
     let sessions = Box::new(NamedSessions { this: 0, validators: 1 });
-    let plane = assemble(port, settings, sessions, clock.clone()).expect("the settings fit");
+    let plane = assemble(port, settings, vec![sessions], clock.clone()).expect("the settings fit");
     let mut control = plane.control;
     assert_eq!((control.port_kind, control.rx_stamps), ("net_ring", RxStamps::EveryFrame(PortUnit::Ticks)));
 

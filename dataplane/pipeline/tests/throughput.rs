@@ -25,7 +25,7 @@ fn four_validators_on_one_thread_pool_everything() {
     let (mut seen, began) = ([0; VALIDATORS as usize], Instant::now());
     let mut sent = 0;
     let verify_room =
-        net.controls[0].gauges.iter().find(|(name, _)| *name == "open_verify").unwrap().1.clone();
+        net.controls[0].gauges.iter().find(|gauge| gauge.name == "open_verify").unwrap().clone();
     while seen != [wires.len(); VALIDATORS as usize] {
         if sent < wires.len() && verify_room.depth() < 64 {
             let end = (sent + 20).min(wires.len());

@@ -45,6 +45,7 @@ pub mod net;
 pub mod order;
 pub mod port_clock;
 pub mod rlp;
+pub mod rss;
 pub mod rules;
 pub mod snapshot;
 pub mod stamp;

@@ -69,10 +69,12 @@ pub use eal::{
 pub use error::{Errno, Error};
 pub use mbuf::Mbuf;
 pub use pool::{MbufPool, PoolConfig};
-pub use port::{Capabilities, Link, Port, PortConfig, PortStats, Queues, null_port, port_ids, vdev_port};
+pub use port::{
+    Capabilities, Link, Port, PortConfig, PortStats, Queues, RssFields, null_port, port_ids, vdev_port,
+};
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingEnd, RingRx, RingTx, ring_link, ring_pipe};
-pub use ring_port::{ring_pair, ring_port};
+pub use ring_port::{ring_pair, ring_port, ring_port_of_queues};
 pub use thread::ThreadGuard;
 pub use timestamp::{ManualClock, RxClock, StampEvery, TimestampField, TscClock};
 pub use timesync::{TickClock, Timesync, TxTimestamps};

@@ -24,7 +24,8 @@ use crate::timesync::{TickClock, Timesync};
 /// `RTE_ETH_NAME_MAX_LEN` less the closing NUL.
 const NAME_BYTES_MAX: usize = 63;
 
-/// How a port starts.
+/// How a port starts. With several receive queues the card spreads flows over them (receive-side scaling, RSS) by addresses
+/// and UDP ports, as far as [`Capabilities::rss`] says it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortConfig {
     /// Receive queues.
@@ -78,6 +79,18 @@ pub struct Capabilities {
     pub tx_burst_packets: usize,
     /// Whether it can write the receive time into every mbuf.
     pub rx_timestamp_field: bool,
+    /// What it spreads flows over receive queues by; where it says nothing, a virtual device's queues are filled by
+    /// whoever is at its other end.
+    pub rss: RssFields,
+}
+
+/// What a card's receive-side scaling hashes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RssFields {
+    /// Addresses of IP packets.
+    pub addresses: bool,
+    /// Addresses and ports of UDP datagrams.
+    pub udp_ports: bool,
 }
 
 /// A port's link.
@@ -236,6 +249,10 @@ impl Port {
             rx_burst_packets: burst(info.rx_burst_packets),
             tx_burst_packets: burst(info.tx_burst_packets),
             rx_timestamp_field: info.rx_offloads & dpdk_sys::DPDK_RX_OFFLOAD_TIMESTAMP != 0,
+            rss: RssFields {
+                addresses: info.rss_flows & dpdk_sys::DPDK_RSS_ADDRESSES != 0,
+                udp_ports: info.rss_flows & dpdk_sys::DPDK_RSS_UDP_PORTS != 0,
+            },
         })
     }
 
@@ -251,7 +268,7 @@ impl Port {
     pub fn start(&mut self, config: &PortConfig, pool: &MbufPool) -> Result<Queues, Error> {
         self.check_idle()?;
         self.check_queues(config)?;
-        let id = self.id();
+        let (id, rss_flows) = (self.id(), self.info()?.rss_flows);
         let control = self.device.eal.control();
         let mut offloads = 0;
         if config.rx_timestamp_field {
@@ -261,9 +278,12 @@ impl Port {
             // SAFETY: the port is valid, and no queue handle exists (`check_idle`).
             self.answer("stop", unsafe { dpdk_sys::rte_eth_dev_stop(id) })?;
         }
-        let (rx, tx) = (config.rx_queues, config.tx_queues);
+        let (rx, tx, mtu) = (config.rx_queues, config.tx_queues, config.mtu_bytes);
+        // A driver refuses what it cannot hash, so it is asked for what it has said that it can.
+        let wanted = dpdk_sys::DPDK_RSS_ADDRESSES | dpdk_sys::DPDK_RSS_UDP_PORTS;
+        let rss = if rx > 1 { wanted & rss_flows } else { 0 };
         // SAFETY: the port is valid and stopped, no queue handle exists, the control lock is held.
-        let code = unsafe { dpdk_sys::dpdk_port_configure(id, rx, tx, config.mtu_bytes, offloads) };
+        let code = unsafe { dpdk_sys::dpdk_port_configure(id, rx, tx, mtu, offloads, rss) };
         self.answer("be configured", code)?;
         let (mut rx_ring, mut tx_ring) = (config.rx_ring_packets, config.tx_ring_packets);
         // SAFETY: both integers are ours to write; the port is configured.

@@ -53,6 +53,8 @@ enum {
 static const uint32_t DPDK_LCORE_NONE = LCORE_ID_ANY;
 static const int32_t DPDK_SOCKET_ANY = SOCKET_ID_ANY;
 static const uint64_t DPDK_RX_OFFLOAD_TIMESTAMP = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+static const uint64_t DPDK_RSS_ADDRESSES = RTE_ETH_RSS_IP;
+static const uint64_t DPDK_RSS_UDP_PORTS = RTE_ETH_RSS_UDP;
 static const uint64_t DPDK_MBUF_RX_IEEE1588_TMST = RTE_MBUF_F_RX_IEEE1588_TMST;
 static const uint64_t DPDK_MBUF_TX_IEEE1588_TMST = RTE_MBUF_F_TX_IEEE1588_TMST;
 
@@ -66,6 +68,7 @@ struct dpdk_port_info {
 	char driver[64];
 	uint64_t rx_offloads;
 	uint64_t tx_offloads;
+	uint64_t rss_flows;
 	uint32_t rx_frame_bytes_max;
 	uint16_t rx_queues_max;
 	uint16_t tx_queues_max;
@@ -91,6 +94,7 @@ static inline int dpdk_port_info(uint16_t port, struct dpdk_port_info *out)
 		strncpy(out->driver, info.driver_name, sizeof(out->driver) - 1);
 	out->rx_offloads = info.rx_offload_capa;
 	out->tx_offloads = info.tx_offload_capa;
+	out->rss_flows = info.flow_type_rss_offloads;
 	out->rx_frame_bytes_max = info.max_rx_pktlen;
 	out->rx_queues_max = info.max_rx_queues;
 	out->tx_queues_max = info.max_tx_queues;
@@ -136,15 +140,22 @@ static inline struct rte_mempool *dpdk_packed_pool(const char *name, unsigned in
 	return pool;
 }
 
-/* mtu 0 leaves the driver's default. */
+/*
+ * mtu 0 leaves the driver's default; rss 0 leaves it to the driver, or to whoever fills a virtual
+ * port's queues, which queue a packet comes by. The driver's own hash key is used.
+ */
 static inline int dpdk_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues,
-				      uint16_t mtu, uint64_t rx_offloads)
+				      uint16_t mtu, uint64_t rx_offloads, uint64_t rss)
 {
 	struct rte_eth_conf conf;
 
 	memset(&conf, 0, sizeof(conf));
 	conf.rxmode.mtu = mtu;
 	conf.rxmode.offloads = rx_offloads;
+	if (rss != 0) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = rss;
+	}
 	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
 }
 

@@ -2,7 +2,7 @@
 
 use roko_dpdk::{
     Burst, Eal, EalConfig, Error, MbufPool, PORTS_MAX, PoolConfig, Port, PortConfig, RxQueue, TxQueue,
-    port_ids, ring_pair, ring_port,
+    port_ids, ring_pair, ring_port, ring_port_of_queues,
 };
 
 const DEPTH: usize = 64;
@@ -40,11 +40,38 @@ fn frames_pass_both_ways() {
     between_threads(&eal, &pool);
     stop_needs_the_queues_back(&eal, &pool);
     refusals(&eal, &pool);
+    queues_of_their_own(&eal, &pool);
     assert!(port_ids(&eal).is_empty(), "dropped ports are closed");
     as_many_as_there_are(&eal);
     assert_eq!(pool.available_count(), pool.count());
     drop(pool);
     eal.shutdown().expect("nothing is held");
+}
+
+/// What is put into a queue's ring comes out of that queue and of no other.
+fn queues_of_their_own(eal: &Eal, pool: &MbufPool) {
+    let (mut port, _from, mut to) = ring_port_of_queues(eal, "several", DEPTH, 3).expect("a port");
+    let can = port.capabilities().expect("it tells");
+    assert_eq!((can.rx_queues_max, can.rss.udp_ports), (3, false), "whoever fills the rings chooses");
+    let config = PortConfig { rx_queues: 3, ..PortConfig::default() };
+    let mut queues = port.start(&config, pool).expect("it starts");
+    let mut burst = Burst::new();
+    for (number, ring) in (0..).zip(&mut to) {
+        fill(pool, &mut burst, number * 10..number * 10 + 3);
+        assert_eq!(ring.tx_burst(&mut burst), 3);
+    }
+    for (number, queue) in (0..).zip(&mut queues.rx) {
+        assert_eq!(queue.rx_burst(&mut burst), 3);
+        let mut next = number * 10;
+        check(&mut burst, &mut next);
+        assert_eq!((next, queue.rx_burst(&mut burst)), (number * 10 + 3, 0));
+    }
+    drop(queues);
+    let config = PortConfig { rx_queues: 4, ..PortConfig::default() };
+    let refusal = port.start(&config, pool).expect_err("it has three").to_string();
+    assert!(refusal.contains("rx_queues") && refusal.contains('4') && refusal.contains('3'), "{refusal}");
+    let refusal = ring_port_of_queues(eal, "many", DEPTH, 17).expect_err("the driver has room for 16");
+    assert!(matches!(refusal, Error::OutOfRange { value: 17, .. }), "{refusal}");
 }
 
 fn back_to_back(eal: &Eal, pool: &MbufPool) {

@@ -1,7 +1,7 @@
 //! Writes a profile as a file, with the comments of a built-in one.
 
 use crate::builtin;
-use crate::profile::Profile;
+use crate::profile::{Profile, StageThreads};
 use crate::stage::Stage;
 use core::fmt::Write;
 use std::collections::BTreeMap;
@@ -72,10 +72,16 @@ pub(super) fn toml(profile: &Profile, notes: &[String], base: &str) -> String {
     w.key("idle", "strategy", quoted(profile.idle.strategy.name()));
     w.key("idle", "spin_iterations", profile.idle.spin_iterations);
     w.key("idle", "sleep_us_max", profile.idle.sleep_us_max);
+    w.table("lanes");
+    w.key("lanes", "count", profile.lanes.count);
     w.table("stages");
     w.comment("stages", Stage::Rx.name());
-    for (stage, thread) in &profile.stages {
-        let _ = writeln!(w.out, "{stage} = {}", quoted(thread));
+    for (stage, on) in &profile.stages {
+        let names: Vec<String> = on.names().iter().map(|name| quoted(name)).collect();
+        let _ = match on {
+            StageThreads::One(_) => writeln!(w.out, "{stage} = {}", names.concat()),
+            StageThreads::EachLane(_) => writeln!(w.out, "{stage} = [{}]", names.join(", ")),
+        };
     }
     w.out.push('\n');
     threads(&mut w, profile);
@@ -83,8 +89,6 @@ pub(super) fn toml(profile: &Profile, notes: &[String], base: &str) -> String {
     for (ring, depth) in &profile.rings {
         w.key("rings", ring, depth);
     }
-    w.table("verify");
-    w.key("verify", "workers", profile.verify.workers);
     let others = [("control", profile.control), ("bls", profile.bls), ("storage", profile.storage)];
     for (table, placement) in others {
         w.table(table);

@@ -82,15 +82,19 @@ fn planned(fake: &Fake) -> Profile {
 
 #[test]
 fn plans_use_what_a_machine_has() {
-    for cores in 1..=16 {
+    for cores in (1..=16).chain([20, 40]) {
         let profile = planned(&Fake::good(Shape { cores, packages: 1, cores_per_l3: cores, smt: false }));
-        let threads = match cores {
-            13.. => 9,
-            8.. => 4,
-            4.. => 2,
-            _ => 1,
+        // Two for the frames of three or four lanes, one for each lane's signatures, four for what is behind them.
+        let (lanes, threads) = match cores {
+            20.. => (8, 4 + 8 + 4),
+            16.. => (5, 3 + 5 + 4),
+            14.. => (4, 2 + 4 + 4),
+            13.. => (3, 2 + 3 + 4),
+            8.. => (1, 4),
+            4.. => (1, 2),
+            _ => (1, 1),
         };
-        assert_eq!(profile.threads.len(), threads, "{cores} cores");
+        assert_eq!((profile.lanes.count, profile.threads.len()), (lanes, threads), "{cores} cores");
         assert_eq!(profile.spins(), cores >= 13);
         assert!(!profile.pinned_cores().contains(0), "the first core is the kernel's");
     }
@@ -102,19 +106,20 @@ fn a_plan_keeps_neighbours_in_one_cache_and_on_the_cards_node() {
     let profile = planned(&fake);
     let topology = Topology::of(&fake.tree()).unwrap();
     let l3 = |name: &str| topology.cpu(profile.threads[name].core.unwrap()).unwrap().l3;
-    assert_eq!(BTreeSet::from(["rx", "filter", "decode", "open"].map(l3)).len(), 1);
+    assert_eq!(BTreeSet::from(["in0", "lane0", "lane1"].map(l3)).len(), 1);
 
     let two = Fake::good(TWO_SOCKETS);
     two.card("eth1", "0000:81:00.0", "mlx5_core", 1);
     let profile = planned(&two);
     assert_eq!(profile.host.numa_node, Some(1));
     assert_eq!(profile.host.nic_driver.as_deref(), Some("mlx5_core"));
-    assert_eq!(profile.pinned_cores().to_string(), "16-27");
+    assert_eq!(profile.pinned_cores().to_string(), "16-31");
 }
 
 #[test]
 fn a_good_machine_for_a_plan_is_one_that_was_tuned_for_it() {
-    let profile = planned(&Fake::good(FLAT));
+    let machine = Fake::good(Shape { cores: 13, ..FLAT });
+    let profile = planned(&machine);
     assert_eq!(profile.poll_cores().to_string(), "1-9");
-    assert!(!needs_mending(&Fake::good(FLAT).with(&profile, check), true));
+    assert!(!needs_mending(&machine.with(&profile, check), true));
 }

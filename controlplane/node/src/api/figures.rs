@@ -3,6 +3,7 @@
 use super::NodeHandle;
 use crate::conduct::PeerConduct;
 use roko_peers::Refusal;
+use roko_pipeline::assembly::RingGauge;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
 use roko_services::RefusalReason;
 use roko_services::metrics::{Direction, DropCount, MessageCount, PeerFigures, RegimeTime};
@@ -12,16 +13,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 impl<S: Storage> NodeHandle<S> {
     pub(super) fn drops(&self) -> Vec<DropCount> {
-        let of_stage = |stage: &Arc<StageMetrics>| {
+        // What became of a frame is one figure, whatever lane it was on.
+        let mut all: Vec<DropCount> = Vec::new();
+        for stage in self.data_plane.stages.iter().chain(&self.data_plane.slow_path) {
             let name = stage.stage();
-            stage
-                .counters()
-                .filter(|(label, count)| *count > 0 && is_drop(name, label))
-                .map(|(label, count)| DropCount { stage: name.into(), reason: label.into(), count })
-                .collect::<Vec<_>>()
-        };
-        let mut all: Vec<DropCount> =
-            self.data_plane.stages.iter().chain(&self.data_plane.slow_path).flat_map(of_stage).collect();
+            for (label, count) in stage.counters().filter(|(label, count)| *count > 0 && is_drop(name, label))
+            {
+                match all.iter_mut().find(|row| (&*row.stage, &*row.reason) == (name, label)) {
+                    Some(row) => row.count += count,
+                    None => all.push(DropCount { stage: name.into(), reason: label.into(), count }),
+                }
+            }
+        }
         for (stage, reason, count) in
             self.observer.counters.all().into_iter().filter(|(.., count)| *count > 0)
         {
@@ -58,7 +61,7 @@ impl<S: Storage> NodeHandle<S> {
             for regime in regimes {
                 let ticks = u128::from(stage.regime_ticks(regime));
                 let time_ns = ((ticks * u128::from(per_tick)) >> 32) as u64;
-                let name = format!("{}:{}", stage.stage(), REGIME_LABELS[regime as usize]);
+                let name = format!("{}:{}", stage.label(), REGIME_LABELS[regime as usize]);
                 let core = self.data_plane.cores.get(place).and_then(|place| place.core).unwrap_or(0);
                 out.push(RegimeTime { core, regime: name.into(), time_ns });
             }
@@ -67,21 +70,28 @@ impl<S: Storage> NodeHandle<S> {
     }
 
     /// Items dropped or refused because a ring was full: counted by who could not push. `None` for a ring of which nothing
-    /// is dropped, and for `open_decode` and `control_verify`: an item lost there costs a repetition of work, no more.
-    pub(crate) fn ring_overruns(&self, ring: &str) -> Option<u64> {
-        let of = |stage, labels: &[&str]| labels.iter().map(|label| self.stage_counter(stage, label)).sum();
-        Some(match ring {
-            "rx_filter" => self.stage_counter("rx", "dropped_ring_full"),
-            "filter_slow_path" => self.stage_counter("filter", "slow_path_full"),
+    /// is dropped, for `decode_open`, whose drops are counted by the lane that the frames came by, and for `open_decode` and `control_verify`: an item lost there costs a repetition of work, no more.
+    pub(crate) fn ring_overruns(&self, ring: &RingGauge) -> Option<u64> {
+        let of = |stage: &str, labels: &[&str]| {
+            let of_lane = |of: &&Arc<StageMetrics>| {
+                of.stage() == stage && (of.lane() == ring.lane || of.lane().is_none())
+            };
+            let stages = self.data_plane.stages.iter().filter(of_lane);
+            stages.map(|of| labels.iter().map(|label| of.value(label)).sum::<u64>()).sum()
+        };
+        Some(match ring.name {
+            "rx_filter" => of("rx", &["dropped_ring_full"]),
+            "filter_slow_path" => of("filter", &["slow_path_full"]),
             "slow_path_tx" => self.slow_path_counter("dropped_full"),
             "open_verify" => of("open", &["dropped_submit", "dropped_batch"]),
             "open_control" => of(
                 "open",
                 &["dropped_propose", "dropped_vote", "dropped_certificate", "dropped_chunk", "dropped_pull"],
             ),
+            "inject_verify" if ring.lane.is_some_and(|lane| lane > 0) => 0,
             "inject_verify" => self.refused[RefusalReason::NodeBusy.index()].load(Ordering::Relaxed),
             "order_control" => self.stage_counter("order", "seen_dropped"),
-            "verify_spread" => self.stage_counter("verify", "dropped_spread"),
+            "verify_spread" => of("verify", &["dropped_spread"]),
             "spread_tx_relay" => self.stage_counter("spread", "dropped_relay"),
             "tx_control" => self.stage_counter("tx", "departures_unread"),
             _ => return None,
@@ -132,7 +142,7 @@ fn is_drop(stage: &str, label: &str) -> bool {
             "port_system_calls",
         ],
         "filter" => &["passed", "slow_path"],
-        "decode" => &["passed", "admitted", "established"],
+        "decode" => &["passed", "admitted", "established", "crossed"],
         "open" => &["opened", "passed_submit", "passed_batch", "passed_control"],
         "verify" => &["passed", "batches_stamped"],
         "order" => &[

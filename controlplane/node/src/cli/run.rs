@@ -159,8 +159,10 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         PoolConfig { mbufs: config.port.frames, packed, data_room_bytes: room, ..PoolConfig::default() };
     let pool = eal.pool("frames", &pool_config).map_err(say)?;
     let (name, arguments) = device.as_str().split_once(',').unwrap_or((device.as_str(), ""));
+    let lanes = placement(&config.tuning.profile)?.lanes();
+    let arguments = with_queues(name, arguments, lanes);
     let mut port = match device {
-        PciOrVirtual::Virtual(_) => vdev_port(&eal, name, arguments),
+        PciOrVirtual::Virtual(_) => vdev_port(&eal, name, &arguments),
         PciOrVirtual::Pci(_) => roko_dpdk::Port::by_name(&eal, name),
     }
     .map_err(say)?;
@@ -169,6 +171,8 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let phc = config.port.phc.as_deref();
     let plan = stamps::plan(config.port.stamps, &can.driver, can.rx_timestamp_field, phc.is_some());
     let port_config = PortConfig {
+        // A port with fewer queues feeds all lanes too.
+        rx_queues: lanes.min(can.rx_queues_max).max(1) as u16,
         promiscuous: true,
         rx_timestamp_field: plan.wants_field(),
         mtu_bytes: mtu(config.port.mtu, &can)?,
@@ -182,8 +186,8 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let config = &config;
     let card =
         card::stamps(plan, &eal, &port, phc).map_err(|error| CliError::with("the port's clock", error))?;
-    let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
-        return Err(CliError(format!("the port {name} has no queues")));
+    let Some(tx) = queues.tx.pop() else {
+        return Err(CliError(format!("the port {name} has no send queue")));
     };
     let kind: &'static str = match device {
         PciOrVirtual::Pci(_) => "pci",
@@ -191,7 +195,7 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
         PciOrVirtual::Virtual(_) => "virtual",
     };
-    let mut node_port = DpdkPort::new(rx, tx, pool, kind, card.stamps).on_vlan(config.vlan());
+    let mut node_port = DpdkPort::over(queues.rx, tx, pool, kind, card.stamps).on_vlan(config.vlan());
     if let Some(departures) = card.departures {
         node_port = node_port.with_departures(Box::new(departures));
     }
@@ -199,6 +203,17 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)), &mut look)?;
     drop(port);
     Ok(())
+}
+
+/// A virtual device's arguments, with a receive queue for each lane where the driver makes them and nobody said how many.
+#[cfg(feature = "dpdk")]
+fn with_queues(name: &str, arguments: &str, lanes: usize) -> String {
+    let is_said = arguments.split(',').any(|argument| argument.starts_with("qpairs="));
+    if lanes > 1 && name.starts_with("net_af_packet") && !is_said {
+        format!("{arguments},qpairs={lanes}")
+    } else {
+        arguments.to_owned()
+    }
 }
 
 /// What the device's MTU is to be set to: 0, its default, without jumbo frames.
@@ -243,6 +258,7 @@ where
     let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
     let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
+    let queues = port.rx_queues();
     give_up_root(config)?;
     let storage = validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?;
     super::snapshot::begin(config, &chain, &members, &storage, &clock)?;
@@ -262,6 +278,9 @@ where
     let Ready { stages, control, slow_path, handle, open_report, sessions, catchup, keeper } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement, &time);
+    if let Some(lanes) = lanes_in_words(placement.lanes(), queues) {
+        eprintln!("{lanes}");
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let (runtime, services) = serve(config, &handle, &stop)?;
     if filter.is_some() {
@@ -356,6 +375,13 @@ fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement, tim
     );
 }
 
+/// How the port's queues and the lanes go together, where there is more than one.
+fn lanes_in_words(lanes: usize, queues: usize) -> Option<String> {
+    let fewer = if queues < lanes { ": the port has no more, and feeds all lanes through them" } else { "" };
+    let plural = if queues == 1 { "" } else { "s" };
+    (lanes > 1).then(|| format!("{lanes} lanes, {queues} receive queue{plural}{fewer}"))
+}
+
 /// The socket for handshakes and where peers listen. Refusals are told on standard error.
 fn handshake_parts(
     config: &NodeConfig,
@@ -438,5 +464,28 @@ pub(super) fn wait(
                 handle.observer.problem().unwrap_or_default(),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "dpdk")]
+    #[test]
+    fn packet_sockets_get_a_queue_for_each_lane_unless_their_number_is_given() {
+        let of = |name, lanes| with_queues(name, "iface=data0", lanes);
+        assert_eq!(of("net_af_packet0", 4), "iface=data0,qpairs=4");
+        assert_eq!(of("net_af_packet0", 1), "iface=data0");
+        assert_eq!(of("net_af_xdp0", 4), "iface=data0");
+        assert_eq!(with_queues("net_af_packet0", "iface=x,qpairs=2", 4), "iface=x,qpairs=2");
+    }
+
+    #[test]
+    fn lanes_are_told_where_there_are_several() {
+        assert_eq!(lanes_in_words(1, 1), None);
+        assert_eq!(lanes_in_words(4, 4).as_deref(), Some("4 lanes, 4 receive queues"));
+        let told = lanes_in_words(4, 1).expect("several lanes");
+        assert!(told.starts_with("4 lanes, 1 receive queue: the port has no more"), "{told}");
     }
 }

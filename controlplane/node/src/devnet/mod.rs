@@ -184,7 +184,7 @@ impl<S: Storage> Devnet<S> {
         let members = Membership::new(&chain.genesis, std::slice::from_ref(&entry), mac)?;
         let stop = Arc::new(AtomicBool::new(false));
         let network::Parts { ports, client: client_port, switch, enter, kind, keep } =
-            network.build(&members).map_err(DevnetError::Network)?;
+            network.build(&members, placement.lanes()).map_err(DevnetError::Network)?;
 
         let listening = Listening::bind(chain.genesis.validators.len())?;
         let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];

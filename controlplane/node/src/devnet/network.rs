@@ -3,7 +3,7 @@
 use roko_peers::Membership;
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::Port;
-use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
+use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair_of_queues};
 use roko_pipeline::switch::Switch;
 use std::any::Any;
 
@@ -11,6 +11,11 @@ use std::any::Any;
 const PORT_DEPTH: usize = 2_048;
 /// Frames in each validator's share of the pool: what can be under way in its stages, and what its queues hold.
 pub(crate) const FRAMES_PER_PORT: usize = 20 * 1024;
+
+/// The same for this many lanes: what is under way is spread over them, and each has queues and rings of its own.
+const fn frames_per_port(lanes: usize) -> usize {
+    FRAMES_PER_PORT * (lanes + 1) / 2
+}
 
 /// What a poll thread holds while it polls.
 pub type ThreadGuard = Option<Box<dyn Any>>;
@@ -59,8 +64,9 @@ pub trait Network: Sized {
     type Client: Port + 'static;
     /// Enters a poll thread.
     type Enter: EnterThread;
-    /// Builds the network for these members: validators first, then the client.
-    fn build(self, members: &Membership) -> Built<Self>;
+    /// Builds the network for these members: validators first, then the client. A validator's port has a queue for each of
+    /// `lanes`; the client's has one.
+    fn build(self, members: &Membership, lanes: usize) -> Built<Self>;
 }
 
 /// The pure-Rust network: rings in this process, no DPDK.
@@ -71,12 +77,14 @@ impl Network for InProcess {
     type Client = InProcessPort;
     type Enter = Plain;
 
-    fn build(self, members: &Membership) -> Built<Self> {
+    fn build(self, members: &Membership, lanes: usize) -> Built<Self> {
         let mut ends = Vec::new();
         let mut far = Vec::new();
-        for _ in members.peers() {
-            let pool = InProcessPool::new(FRAMES_PER_PORT);
-            let (near, other) = pair(PORT_DEPTH, (pool.clone(), pool));
+        for member in 0..members.peers().len() {
+            let is_client = member + 1 == members.peers().len();
+            let pool = InProcessPool::new(frames_per_port(lanes));
+            let queues = if is_client { 1 } else { lanes };
+            let (near, other) = pair_of_queues(PORT_DEPTH, (pool.clone(), pool), (queues, 1));
             let (rx, tx, _) = other.split();
             ends.push(near);
             far.push((rx, tx));
@@ -100,9 +108,10 @@ pub use dpdk::{Dpdk, Registered};
 
 #[cfg(feature = "dpdk")]
 mod dpdk {
-    use super::{Built, EnterThread, FRAMES_PER_PORT, Membership, Network, PORT_DEPTH, Parts, ThreadGuard};
-    use roko_dpdk::{Eal, EalConfig, PoolConfig, PortConfig, ring_link, ring_port};
+    use super::{Built, EnterThread, Membership, Network, PORT_DEPTH, Parts, ThreadGuard, frames_per_port};
+    use roko_dpdk::{Eal, EalConfig, PoolConfig, PortConfig, ring_link, ring_port_of_queues};
     use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
+    use roko_pipeline::port::rss::RssTx;
     use roko_pipeline::switch::Switch;
     use std::sync::Arc;
 
@@ -138,8 +147,8 @@ mod dpdk {
         type Client = DpdkLink;
         type Enter = Registered;
 
-        fn build(self, members: &Membership) -> Built<Self> {
-            let frames = FRAMES_PER_PORT * members.peers().len();
+        fn build(self, members: &Membership, lanes: usize) -> Built<Self> {
+            let frames = frames_per_port(lanes) * members.peers().len();
             let megabytes = frames / FRAMES_PER_MEGABYTE + MEGABYTES_BESIDE;
             let say = |error: roko_dpdk::Error| error.to_string();
             let eal = Arc::new(Eal::start(&EalConfig::unprivileged(megabytes as u32)).map_err(say)?);
@@ -148,17 +157,19 @@ mod dpdk {
             let validators = members.peers().len() - 1;
             let (mut ports, mut far, mut started) = (Vec::new(), Vec::new(), Vec::new());
             for index in 0..validators {
-                let (mut port, end) = ring_port(&eal, &format!("v{index}"), PORT_DEPTH).map_err(say)?;
-                let mut queues = port.start(&PortConfig::default(), &pool).map_err(say)?;
-                let (Some(rx), Some(tx)) = (queues.rx.pop(), queues.tx.pop()) else {
-                    return Err(format!("port v{index} has no queues"));
+                let (mut port, from, to) =
+                    ring_port_of_queues(&eal, &format!("v{index}"), PORT_DEPTH, lanes as u16).map_err(say)?;
+                let config = PortConfig { rx_queues: lanes as u16, ..PortConfig::default() };
+                let mut queues = port.start(&config, &pool).map_err(say)?;
+                let Some(tx) = queues.tx.pop() else {
+                    return Err(format!("port v{index} has no send queue"));
                 };
-                ports.push(DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None));
-                far.push((end.rx, end.tx));
+                ports.push(DpdkPort::over(queues.rx, tx, pool.clone(), "net_ring", DpdkStamps::None));
+                far.push((from, RssTx::new(to)));
                 started.push(port);
             }
             let (near, end) = ring_link(&eal, "load", PORT_DEPTH).map_err(say)?;
-            far.push((end.rx, end.tx));
+            far.push((end.rx, RssTx::new(vec![end.tx])));
             let mut switch = Switch::new(far);
             members.peers().iter().enumerate().for_each(|(port, peer)| switch.learn(peer.endpoint.mac, port));
             Ok(Parts {

@@ -87,8 +87,17 @@ pub fn rows(stages: &[Arc<StageMetrics>], blocks: &BlockLatencies) -> Vec<StageL
         if stage.stage() == "spread" {
             rows.extend(blocks.rows());
         }
-        let told = stage.latencies().iter();
-        rows.extend(told.map(|told| StageLatency::of(stage.stage(), told.since().label(), &told.read())));
+        // The lanes of a stage are one point of the way.
+        if stage.lane().is_some_and(|lane| lane > 0) {
+            continue;
+        }
+        for (at, told) in stage.latencies().iter().enumerate() {
+            let mut all = told.read();
+            let others =
+                stages.iter().filter(|other| other.stage() == stage.stage() && !Arc::ptr_eq(other, stage));
+            others.for_each(|other| all.merge(&other.latencies()[at].read()));
+            rows.push(StageLatency::of(stage.stage(), told.since().label(), &all));
+        }
     }
     rows.retain(|row| !row.samples.is_empty());
     rows

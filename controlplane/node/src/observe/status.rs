@@ -168,7 +168,7 @@ impl<S: Storage> NodeHandle<S> {
             }
             let place = places.get(at);
             StageTime {
-                stage: stage.stage().to_owned(),
+                stage: stage.label().into(),
                 thread: place.map(|place| place.thread.clone()).unwrap_or_default(),
                 core: place.and_then(|place| place.core),
                 regime_ns,

@@ -102,7 +102,7 @@ pub struct ReplayReport {
 /// When it cannot be read, or the validator cannot be put together.
 pub fn replay(plan: &ReplayPlan<'_>, capture: impl Read) -> Result<ReplayReport, ReplayError> {
     let depths = plan.depths;
-    let pool = InProcessPool::new(depths.frames_max() + FRAMES_BESIDE);
+    let pool = InProcessPool::new(depths.frames_max(1) + FRAMES_BESIDE);
     let (port, state) = ReplayPort::new(capture, pool)?;
     let index = plan.chain.genesis.index_of(&plan.identity.node_key()).ok_or(StartError::NotValidator)?;
     let mut config =
@@ -124,7 +124,7 @@ pub fn replay(plan: &ReplayPlan<'_>, capture: impl Read) -> Result<ReplayReport,
         source: ClockSource::System,
         state: ClockState::Converged,
     });
-    let plane = assemble(port, config, Box::new(sessions), clock).map_err(StartError::from)?;
+    let plane = assemble(port, config, vec![Box::new(sessions)], clock).map_err(StartError::from)?;
     let mut run = Run::new(plan, index, state, plane.stages, plane.control);
     run.play()?;
     Ok(run.report())

@@ -11,8 +11,9 @@ use roko_node::validator::NodeOptions;
 use roko_peers::{Membership, ScoreConfig};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::inprocess::{
-    InProcessBuf, InProcessPool, InProcessPort, InProcessRx, InProcessTx, pair,
+    InProcessBuf, InProcessPool, InProcessPort, InProcessRx, InProcessTx, pair_of_queues,
 };
+use roko_pipeline::port::rss::RssTx;
 use roko_pipeline::port::{Burst, FrameBuf, Port, RxStamps, TxPort};
 use roko_pipeline::session::{AeadKeys, Opener};
 use roko_pipeline::switch::Switch;
@@ -98,7 +99,7 @@ pub(crate) struct TapPort {
 
 /// Its sending half.
 pub(crate) struct TapTx {
-    tx: InProcessTx,
+    tx: RssTx<InProcessTx>,
     from: usize,
     tap: Arc<Tap>,
 }
@@ -123,8 +124,11 @@ impl Port for TapPort {
     fn rx_stamps(&self) -> RxStamps {
         self.port.rx_stamps()
     }
-    fn split(self) -> (InProcessRx, TapTx, InProcessPool) {
-        let (rx, tx, pool) = self.port.split();
+    fn rx_queues(&self) -> usize {
+        self.port.rx_queues()
+    }
+    fn split_queues(self) -> (Vec<InProcessRx>, TapTx, InProcessPool) {
+        let (rx, tx, pool) = self.port.split_queues();
         (rx, TapTx { tx, from: self.from, tap: self.tap }, pool)
     }
 }
@@ -150,11 +154,12 @@ impl Network for TappedNetwork {
     type Client = TapPort;
     type Enter = Plain;
 
-    fn build(self, members: &Membership) -> Built<Self> {
+    fn build(self, members: &Membership, lanes: usize) -> Built<Self> {
         let (mut ends, mut far) = (Vec::new(), Vec::new());
         for from in 0..=members.peers().len() {
             let pool = InProcessPool::new(FRAMES_PER_PORT);
-            let (near, other) = pair(PORT_DEPTH, (pool.clone(), pool));
+            let queues = if from + 1 < members.peers().len() { lanes } else { 1 };
+            let (near, other) = pair_of_queues(PORT_DEPTH, (pool.clone(), pool), (queues, 1));
             let (rx, tx, _) = other.split();
             ends.push(TapPort { port: near, from, tap: Arc::clone(&self.tap) });
             far.push((rx, tx));

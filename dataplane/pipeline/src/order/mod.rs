@@ -13,6 +13,7 @@ pub use proof::StampProof;
 
 use crate::block_buffer::BlockBuffer;
 use crate::clock::{ClockPage, Received};
+use crate::lanes::FanIn;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{Seen, StampedFrame, VerifiedTx};
 use crate::metrics::{Counters, StageMetrics};
@@ -98,8 +99,8 @@ pub struct OrderConfig {
 
 /// The rings of [`Order`].
 pub struct OrderLinks<B> {
-    /// From verify.
-    pub input: Consumer<StampedFrame<B>>,
+    /// From every verify.
+    pub input: FanIn<StampedFrame<B>>,
     /// Commands of the control plane.
     pub commands: Consumer<OrderCommand>,
     /// Reports of pooled transactions.

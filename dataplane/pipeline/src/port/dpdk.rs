@@ -169,9 +169,9 @@ impl TxPort for DpdkTx {
     }
 }
 
-/// A pair of queues of a started DPDK port.
+/// The receive queues and a send queue of a started DPDK port.
 pub struct DpdkPort {
-    rx: RxQueue,
+    rx: Vec<RxQueue>,
     tx: DpdkTx,
     pool: MbufPool,
     kind: &'static str,
@@ -183,6 +183,18 @@ impl DpdkPort {
     /// The port over one receive and one send queue; `kind` is the driver's name.
     #[must_use]
     pub fn new(rx: RxQueue, tx: TxQueue, pool: MbufPool, kind: &'static str, stamps: DpdkStamps) -> DpdkPort {
+        DpdkPort::over(vec![rx], tx, pool, kind, stamps)
+    }
+
+    /// The port over all receive queues of a device, which spreads flows over them, and one send queue.
+    #[must_use]
+    pub fn over(
+        rx: Vec<RxQueue>,
+        tx: TxQueue,
+        pool: MbufPool,
+        kind: &'static str,
+        stamps: DpdkStamps,
+    ) -> DpdkPort {
         DpdkPort {
             rx,
             tx: DpdkTx { queue: tx, departures: None, vlan: None },
@@ -224,14 +236,13 @@ impl Port for DpdkPort {
             DpdkStamps::None => RxStamps::Poll,
         }
     }
-    fn split(self) -> (DpdkRx, DpdkTx, MbufPool) {
-        let rx = DpdkRx {
-            queue: self.rx,
-            field: self.stamps.field(),
-            vlan: self.vlan,
-            counts: PortCounts::default(),
-        };
-        (rx, self.tx, self.pool)
+    fn rx_queues(&self) -> usize {
+        self.rx.len()
+    }
+    fn split_queues(self) -> (Vec<DpdkRx>, DpdkTx, MbufPool) {
+        let (field, vlan) = (self.stamps.field(), self.vlan);
+        let of = |queue| DpdkRx { queue, field, vlan, counts: PortCounts::default() };
+        (self.rx.into_iter().map(of).collect(), self.tx, self.pool)
     }
 }
 
@@ -278,7 +289,7 @@ impl Port for DpdkLink {
     fn rx_stamps(&self) -> RxStamps {
         RxStamps::Poll
     }
-    fn split(self) -> (RingRx, RingTx, MbufPool) {
-        (self.end.rx, self.end.tx, self.pool)
+    fn split_queues(self) -> (Vec<RingRx>, RingTx, MbufPool) {
+        (vec![self.end.rx], self.end.tx, self.pool)
     }
 }

@@ -3,6 +3,7 @@
 //! A frame moves by its pointer, never by copy. Its memory goes back to the pool it came from when it is dropped, on
 //! whichever thread that happens.
 
+use super::rss::RssTx;
 use super::{Burst, FrameBuf, FramePool, Port, RxPort, RxStamps, TxPort};
 use crossbeam::queue::ArrayQueue;
 use roko_ring::spsc::{Consumer, Producer, ring};
@@ -164,8 +165,8 @@ impl TxPort for InProcessTx {
 
 /// One end of a pair.
 pub struct InProcessPort {
-    rx: InProcessRx,
-    tx: InProcessTx,
+    rx: Vec<InProcessRx>,
+    tx: RssTx<InProcessTx>,
     pool: InProcessPool,
 }
 
@@ -173,22 +174,31 @@ pub struct InProcessPort {
 /// allocates from its own pool.
 #[must_use]
 pub fn pair(frames: usize, pools: (InProcessPool, InProcessPool)) -> (InProcessPort, InProcessPort) {
-    let (to_right, from_left) = ring(frames);
-    let (to_left, from_right) = ring(frames);
-    let left = InProcessPort {
-        rx: InProcessRx { from: from_right },
-        tx: InProcessTx { to: to_right },
-        pool: pools.0,
+    pair_of_queues(frames, pools, (1, 1))
+}
+
+/// The same, with this many receive queues at each end, each `frames` deep: flows are spread over them as cards do it.
+#[must_use]
+pub fn pair_of_queues(
+    frames: usize,
+    pools: (InProcessPool, InProcessPool),
+    queues: (usize, usize),
+) -> (InProcessPort, InProcessPort) {
+    let way = |queues: usize| -> (RssTx<InProcessTx>, Vec<InProcessRx>) {
+        let rings = (0..queues).map(|_| ring(frames));
+        let (to, from): (Vec<_>, Vec<_>) =
+            rings.map(|(to, from)| (InProcessTx { to }, InProcessRx { from })).unzip();
+        (RssTx::new(to), from)
     };
-    let right =
-        InProcessPort { rx: InProcessRx { from: from_left }, tx: InProcessTx { to: to_left }, pool: pools.1 };
-    (left, right)
+    let ((to_left, from_right), (to_right, from_left)) = (way(queues.0), way(queues.1));
+    let left = InProcessPort { rx: from_right, tx: to_right, pool: pools.0 };
+    (left, InProcessPort { rx: from_left, tx: to_left, pool: pools.1 })
 }
 
 impl Port for InProcessPort {
     type Buf = InProcessBuf;
     type Rx = InProcessRx;
-    type Tx = InProcessTx;
+    type Tx = RssTx<InProcessTx>;
     type Pool = InProcessPool;
     fn kind(&self) -> &'static str {
         "in-process"
@@ -196,7 +206,10 @@ impl Port for InProcessPort {
     fn rx_stamps(&self) -> RxStamps {
         RxStamps::Poll
     }
-    fn split(self) -> (InProcessRx, InProcessTx, InProcessPool) {
+    fn rx_queues(&self) -> usize {
+        self.rx.len()
+    }
+    fn split_queues(self) -> (Vec<InProcessRx>, RssTx<InProcessTx>, InProcessPool) {
         (self.rx, self.tx, self.pool)
     }
 }

@@ -62,8 +62,11 @@ impl<P: Port, W: Write + Send + 'static> Port for Recorded<P, W> {
     fn rx_stamps(&self) -> RxStamps {
         self.port.rx_stamps()
     }
-    fn split(self) -> (P::Rx, RecordedTx<P::Tx, W>, P::Pool) {
-        let (rx, tx, pool) = self.port.split();
+    fn rx_queues(&self) -> usize {
+        self.port.rx_queues()
+    }
+    fn split_queues(self) -> (Vec<P::Rx>, RecordedTx<P::Tx, W>, P::Pool) {
+        let (rx, tx, pool) = self.port.split_queues();
         (rx, RecordedTx { tx, capture: self.capture, now_ns: self.now_ns, failed: 0 }, pool)
     }
 }

@@ -152,7 +152,7 @@ impl Port for ReplayPort {
     fn rx_stamps(&self) -> RxStamps {
         RxStamps::Capture
     }
-    fn split(self) -> (ReplayRx, ReplayTx, StampedPool) {
-        (self.rx, self.tx, self.pool)
+    fn split_queues(self) -> (Vec<ReplayRx>, ReplayTx, StampedPool) {
+        (vec![self.rx], self.tx, self.pool)
     }
 }

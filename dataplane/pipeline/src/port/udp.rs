@@ -226,7 +226,7 @@ impl Port for UdpPort {
     fn rx_stamps(&self) -> RxStamps {
         if self.rx.is_stamped { RxStamps::Kernel } else { RxStamps::Poll }
     }
-    fn split(self) -> (UdpRx, UdpTx, StampedPool) {
-        (self.rx, self.tx, StampedPool(self.pool))
+    fn split_queues(self) -> (Vec<UdpRx>, UdpTx, StampedPool) {
+        (vec![self.rx], self.tx, StampedPool(self.pool))
     }
 }

@@ -14,6 +14,7 @@ pub(crate) use outbox::write_sealed;
 pub use task::{SpreadBlock, SpreadBlockTask};
 
 use crate::clock::ClockPage;
+use crate::lanes::FanIn;
 use crate::latency::{Origin, Since};
 use crate::link::OwnBatch;
 use crate::metrics::StageMetrics;
@@ -96,8 +97,8 @@ pub struct SpreadLinks<P: FramePool> {
     pub blocks: Consumer<SpreadBlockTask>,
     /// Blocks given back, so that this stage never frees memory.
     pub returned: Producer<Arc<SpreadBlock>>,
-    /// Own batches from verify.
-    pub batches: Consumer<OwnBatch<P::Buf>>,
+    /// Own batches from every verify.
+    pub batches: FanIn<OwnBatch<P::Buf>>,
     /// To tx.
     pub out: OutLinks<P::Buf>,
     /// Frames to write.
@@ -127,7 +128,7 @@ pub struct Spread<P: FramePool> {
     sessions: Consumer<LinkCommand>,
     blocks: Consumer<SpreadBlockTask>,
     returned: Producer<Arc<SpreadBlock>>,
-    batches: Consumer<OwnBatch<P::Buf>>,
+    batches: FanIn<OwnBatch<P::Buf>>,
     outbox: Outbox<P>,
     message: Option<Fan<MessageBytes>>,
     batch: Option<Fan<OwnBatch<P::Buf>>>,

@@ -117,6 +117,7 @@ impl VerifyRefusal {
 }
 
 /// Settings of [`Verify`].
+#[derive(Clone)]
 pub struct VerifyConfig {
     /// The chain's rules.
     pub rules: TxRules,
@@ -207,6 +208,13 @@ impl<P: FramePool> Verify<P> {
             counters: Counters::timed("verify", &[&latency]),
             latency,
         }
+    }
+
+    /// The same, as the stage of one lane.
+    #[must_use]
+    pub fn in_lane(mut self, lane: Option<u8>) -> Verify<P> {
+        self.counters = self.counters.in_lane(lane);
+        self
     }
 
     /// What each peer's messages were refused for.

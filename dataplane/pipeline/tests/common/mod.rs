@@ -10,17 +10,17 @@ use roko_pipeline::client::ClientPort;
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::keys::{InstalledKeys, KeyCommand};
+use roko_pipeline::lanes::FanOut;
 use roko_pipeline::open::PeerRates;
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::peer::{Admission, KeyLimits, KeyName, KeySource, PeerIndex, PeerLink, Role};
 use roko_pipeline::poll::Stage;
-use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair};
+use roko_pipeline::port::inprocess::{InProcessPool, InProcessPort, pair, pair_of_queues};
 use roko_pipeline::port::{Port, RxPort, TxPort};
 use roko_pipeline::session::AeadKeys;
 use roko_pipeline::switch::Switch;
 use roko_pipeline::verify::VerifyConfig;
 use roko_ring::seqlock::{PageWriter, page};
-use roko_ring::spsc::Producer;
 use roko_wire::clock::ClockMap;
 use roko_wire::codec::Sink;
 use roko_wire::ethereum::{Envelope, EthereumTx, wire};
@@ -83,6 +83,12 @@ pub fn link_of(from: Station, to: Station, generation: u8) -> PeerLink {
 pub struct NamedSessions {
     pub this: Station,
     pub validators: Station,
+}
+
+impl NamedSessions {
+    pub fn boxed(this: Station, validators: Station) -> Box<dyn KeySource> {
+        Box::new(NamedSessions { this, validators })
+    }
 }
 
 pub fn role(station: Station, validators: Station) -> Role {
@@ -168,6 +174,7 @@ pub fn config(this: Station, validators: Station) -> DataPlaneConfig {
             .map(|peer| (PeerIndex(peer.into()), role(peer, validators), link(this, peer)))
             .collect(),
         depths: Depths::default(),
+        lanes: 1,
         port_clock: None,
         slow_path: false,
     }
@@ -187,38 +194,55 @@ pub struct Lone {
 impl Lone {
     /// Validator 0 of two; the test speaks for everyone else.
     pub fn new() -> Lone {
-        Lone::of(Box::new(NamedSessions { this: 0, validators: 2 }))
+        Lone::with_lanes(1, 1)
+    }
+
+    /// The same, whose port has this many queues, for this many lanes.
+    pub fn with_lanes(queues: usize, lanes: usize) -> Lone {
+        let config = DataPlaneConfig { lanes, ..config(0, 2) };
+        Lone::with_config(config, (0..queues).map(|_| NamedSessions::boxed(0, 2)).collect())
     }
 
     /// The same, whose keys come from the test through the ring that handshakes use.
-    pub fn with_keys() -> (Lone, Producer<KeyCommand>) {
-        let (commands, keys) = InstalledKeys::new(8);
-        (Lone::of(Box::new(keys)), commands)
+    pub fn with_keys() -> (Lone, FanOut<KeyCommand>) {
+        Lone::with_keys_and_lanes(1)
     }
 
-    fn of(source: Box<dyn KeySource>) -> Lone {
-        Lone::with_config(config(0, 2), source)
+    /// The same, with this many queues and lanes.
+    pub fn with_keys_and_lanes(lanes: usize) -> (Lone, FanOut<KeyCommand>) {
+        let (commands, keys) = InstalledKeys::for_queues(8, lanes);
+        let sources = keys.into_iter().map(|keys| Box::new(keys) as Box<dyn KeySource>).collect();
+        (Lone::with_config(DataPlaneConfig { lanes, ..config(0, 2) }, sources), commands)
     }
 
     /// The same, whose peers have these rates.
     pub fn with_rates(rates: PeerRates) -> Lone {
-        let source = Box::new(NamedSessions { this: 0, validators: 2 });
-        Lone::with_config(DataPlaneConfig { rates, ..config(0, 2) }, source)
+        Lone::with_config(DataPlaneConfig { rates, ..config(0, 2) }, vec![NamedSessions::boxed(0, 2)])
     }
 
-    fn with_config(config: DataPlaneConfig, source: Box<dyn KeySource>) -> Lone {
+    /// The same, of these settings, with a queue for each source of keys.
+    pub fn with_config(config: DataPlaneConfig, sources: Vec<Box<dyn KeySource>>) -> Lone {
         let (writer, clock) = clock();
         let pool = InProcessPool::new(8_192);
-        let (near, far) = pair(1024, (InProcessPool::new(8_192), pool.clone()));
-        let plane = assemble(near, config, source, clock.clone()).expect("the settings fit");
+        let pools = (InProcessPool::new(8_192), pool.clone());
+        let (near, far) = pair_of_queues(1024, pools, (sources.len(), 1));
+        let plane = assemble(near, config, sources, clock.clone()).expect("the settings fit");
         let (rx, tx, pool) = far.split();
         Lone { stages: plane.stages, control: plane.control, rx, tx, pool, clock, _clock: writer }
     }
 
     /// Polls every stage once and publishes all counters.
     pub fn turn(&mut self) -> bool {
+        self.turn_those(|_, _| true)
+    }
+
+    /// The same, of the stages that are chosen by name and lane: the others' threads have lost their core.
+    pub fn turn_those(&mut self, run: impl Fn(&str, Option<u8>) -> bool) -> bool {
         let mut busy = false;
-        for (_, stage) in &mut self.stages {
+        for (name, stage) in &mut self.stages {
+            if !run(name, stage.metrics().lane()) {
+                continue;
+            }
             let mut cx = roko_pipeline::poll::PollContext { tsc: roko_os::tsc::tsc() };
             busy |= stage.poll(&mut cx).work > 0;
             stage.housekeeping(&mut cx);
@@ -249,8 +273,14 @@ impl Lone {
     }
 
     pub fn count(&self, stage: &str, label: &str) -> u64 {
-        let metrics = self.control.metrics.iter().find(|metrics| metrics.stage() == stage);
-        metrics.expect("the stage exists").value(label)
+        let counts: Vec<u64> = self.count_by_lane(stage, label);
+        assert!(!counts.is_empty(), "the stage exists");
+        counts.iter().sum()
+    }
+
+    pub fn count_by_lane(&self, stage: &str, label: &str) -> Vec<u64> {
+        let of_stage = self.control.metrics.iter().filter(|metrics| metrics.stage() == stage);
+        of_stage.map(|metrics| metrics.value(label)).collect()
     }
 }
 
@@ -373,13 +403,19 @@ pub struct Net {
 
 impl Net {
     pub fn new(validators: Station) -> Net {
+        Net::with_lanes(validators, 1)
+    }
+
+    /// The same, whose validators have this many lanes, and as many queues.
+    pub fn with_lanes(validators: Station, lanes: usize) -> Net {
         let (writer, clock) = clock();
         let (mut stages, mut controls, mut ends) = (Vec::<Box<dyn Stage>>::new(), Vec::new(), Vec::new());
         for this in 0..validators {
-            let (near, far) = pair(1024, (InProcessPool::new(8_192), InProcessPool::new(1)));
-            let source = Box::new(NamedSessions { this, validators });
-            let plane =
-                assemble(near, config(this, validators), source, clock.clone()).expect("the settings fit");
+            let pools = (InProcessPool::new(8_192), InProcessPool::new(1));
+            let (near, far) = pair_of_queues(1024, pools, (lanes, 1));
+            let sources = (0..lanes).map(|_| NamedSessions::boxed(this, validators)).collect();
+            let config = DataPlaneConfig { lanes, ..config(this, validators) };
+            let plane = assemble(near, config, sources, clock.clone()).expect("the settings fit");
             stages.extend(plane.stages.into_iter().map(|(_, stage)| stage));
             controls.push(plane.control);
             ends.push(far);

@@ -1,14 +1,15 @@
 //! Ports over DPDK: rings, the null device, and where this process may make a network namespace packet and XDP sockets on
 //! a virtual cable. One test, as a process starts DPDK once.
 
-use crate::suite::{FRAME_BYTES_MAX, Kind, conforms};
+use crate::suite::{FRAME_BYTES_MAX, Kind, conforms, spreads};
 use crate::{inside, nowhere};
 use roko_dpdk::{
     Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
-    vdev_port,
+    ring_port_of_queues, vdev_port,
 };
 use roko_os::netns::{Device, Namespace};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
+use roko_pipeline::port::rss::RssTx;
 use roko_pipeline::port::{BURST, Burst, FrameBuf, Port, RxPort, RxStamps, TxPort};
 use roko_wire::port_clock::PortTime;
 
@@ -44,10 +45,55 @@ fn ports_over_dpdk_conform() {
     let pool = eal.pool("frames", &config).expect("a small pool");
     rings(&eal, &pool);
     null(&eal, &pool);
+    ring_queues(&eal, &pool);
     assert_eq!(pool.available_count(), pool.count(), "every mbuf is back");
     for driver in ["net_af_packet", "net_af_xdp"] {
         sockets(&eal, driver);
     }
+    packet_queues(&eal);
+}
+
+/// A `net_ring` port whose queues are filled by the hash that a card would use.
+fn ring_queues(eal: &Eal, pool: &MbufPool) {
+    let (mut port, _from, to) = ring_port_of_queues(eal, "queues", 64, 4).expect("a port");
+    let config = PortConfig { rx_queues: 4, ..PortConfig::default() };
+    let mut queues = port.start(&config, pool).expect("it starts");
+    let b = DpdkPort::over(queues.rx, queues.tx.remove(0), pool.clone(), "net_ring", DpdkStamps::None);
+    spreads((&mut RssTx::new(to), pool), b, nowhere(), 400);
+}
+
+/// Packet sockets of one group: here the kernel spreads flows over them, as a card does over its queues.
+fn packet_queues(eal: &Eal) {
+    let namespace = match Namespace::create("queues") {
+        Ok(namespace) => namespace,
+        Err(refusal) => return eprintln!("skipped: queues of net_af_packet: {refusal}"),
+    };
+    namespace.join(&Device::silent("left"), &namespace, &Device::silent("right")).expect("a cable");
+    let config = PoolConfig { mbufs: 4_095, cache_mbufs: 0, ..PoolConfig::default() };
+    let pool = eal.pool("packet.queues", &config).expect("a pool");
+    let open = |number: usize, iface: &str, queues: usize| {
+        let arguments = format!("iface={iface},framecnt={SLOTS},qdisc_bypass=1,qpairs={queues}");
+        vdev_port(eal, &format!("net_af_packet{number}"), &arguments)
+    };
+    let made = namespace.within(|| {
+        let (mut left, mut right) = (open(8, "left", 1)?, open(9, "right", 3)?);
+        let a = start(&mut left, &pool, "net_af_packet");
+        let config = PortConfig { rx_queues: 3, promiscuous: true, ..PortConfig::default() };
+        let mut queues = right.start(&config, &pool)?;
+        let (rx, tx) = (queues.rx, queues.tx.remove(0));
+        Ok::<_, roko_dpdk::Error>((
+            left,
+            right,
+            a,
+            DpdkPort::over(rx, tx, pool.clone(), "net_af_packet", DpdkStamps::None),
+        ))
+    });
+    let (_left, _right, a, b) = match made.expect("the namespace is ours") {
+        Ok(made) => made,
+        Err(refusal) => return eprintln!("skipped: queues of net_af_packet: {refusal}"),
+    };
+    let (_rx, mut tx, a_pool) = a.split();
+    spreads((&mut tx, &a_pool), b, nowhere(), 96);
 }
 
 fn rings(eal: &Eal, pool: &MbufPool) {

@@ -6,12 +6,12 @@ mod replay;
 mod suite;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use roko_pipeline::port::inprocess::{InProcessPool, pair};
+use roko_pipeline::port::inprocess::{InProcessPool, pair, pair_of_queues};
 use roko_pipeline::port::udp::UdpPort;
 use roko_pipeline::port::{Port, RxPort, RxStamps};
 use roko_wire::net::{Addresses, Mac};
 use roko_wire::port_clock::PortTime;
-use suite::{Kind, conforms};
+use suite::{Kind, conforms, spreads};
 
 /// Addresses that no machine here has.
 fn nowhere() -> Addresses {
@@ -40,6 +40,18 @@ fn the_in_process_port_conforms() {
     assert_eq!(ends.flooded, (64, 64));
     drop(ends);
     assert_eq!((left.available(), right.available()), (256, 256), "every frame is back");
+}
+
+#[test]
+fn flows_spread_over_the_queues_of_an_in_process_port() {
+    for queues in [2, 4, 16] {
+        let (left, right) = (InProcessPool::new(256), InProcessPool::new(256));
+        let (a, b) = pair_of_queues(64, (left.clone(), right), (1, queues));
+        let (_rx, mut tx, pool) = a.split();
+        spreads((&mut tx, &pool), b, nowhere(), 400);
+        drop((tx, pool));
+        assert_eq!(left.available(), 256, "every frame is back");
+    }
 }
 
 /// Two ports on this host's loopback; `None` where io_uring is not permitted.

@@ -197,6 +197,58 @@ impl<T: TxPort, P: FramePool<Buf = T::Buf>, R: RxPort> Way<'_, T, P, R> {
     }
 }
 
+/// Asks a port of several queues, at the other end of `tx`: a flow comes by one queue and in order, flows spread over all
+/// queues, nothing is lost or doubled. Of frames that go by addresses of hosts and by UDP ports, `flows` are made.
+pub(crate) fn spreads<T: TxPort, P: FramePool<Buf = T::Buf>, B: Port>(
+    (tx, pool): (&mut T, &P),
+    b: B,
+    there: Addresses,
+    flows: u16,
+) {
+    const ROUNDS: u32 = 20;
+    let (queues, kind) = (b.rx_queues(), b.kind());
+    let (mut rx, _b_tx, _b_pool) = b.split_queues();
+    assert!(queues > 1 && rx.len() == queues);
+    let flow_of = |flow: u16| Addresses { source_port: there.source_port + flow, ..there };
+    let (mut came, mut queue_of, mut received) = (vec![0; flows.into()], vec![None; flows.into()], 0);
+    let mut poll = |rx: &mut Vec<B::Rx>, want: usize| {
+        let until = Instant::now() + PATIENCE;
+        while received < want {
+            for (queue, half) in rx.iter_mut().enumerate() {
+                let mut burst = Burst::new();
+                half.rx_burst(&mut burst);
+                for buf in &burst {
+                    let udp = roko_wire::net::parse_udp(buf.data()).expect("a frame of ours");
+                    let flow = usize::from(udp.addresses.source_port - there.source_port);
+                    assert_eq!(number(buf.data(), &there), came[flow], "{kind}: flow {flow} in order");
+                    came[flow] += 1;
+                    assert_eq!(*queue_of[flow].get_or_insert(queue), queue, "{kind}: flow {flow} stays");
+                    received += 1;
+                }
+            }
+            assert!(Instant::now() < until, "{kind}: {received} of {want} frames have come");
+        }
+        let counts: Vec<usize> =
+            (0..queues).map(|queue| queue_of.iter().filter(|of| **of == Some(queue)).count()).collect();
+        (received, counts)
+    };
+    for round in 0..ROUNDS {
+        for first in (0..flows).step_by(8) {
+            let group = first..(first + 8).min(flows);
+            let mut burst: Burst<T::Buf> =
+                group.clone().map(|flow| frame(pool, &flow_of(flow), SMALL_BYTES, round)).collect();
+            send(tx, &mut burst);
+            let want = usize::from(flows) * round as usize + usize::from(group.end);
+            poll(&mut rx, want);
+        }
+    }
+    let (received, counts) = poll(&mut rx, usize::from(flows) * ROUNDS as usize);
+    assert_eq!(received, usize::from(flows) * ROUNDS as usize, "{kind}: nothing is doubled");
+    let even = usize::from(flows) / queues;
+    assert!(counts.iter().all(|count| (even / 3..=even * 3).contains(count)), "{kind}: {counts:?}");
+    eprintln!("{kind}: {flows} flows over {queues} queues: {counts:?}");
+}
+
 /// Asks everything of two ports that are joined. Each pool holds at least twice what a direction holds.
 pub(crate) fn conforms<A: Port, B: Port>(a: A, b: B, kind: Kind) -> Ends<A, B> {
     assert!(!a.kind().is_empty() && !b.kind().is_empty());

@@ -8,6 +8,7 @@ use crate::handshake::{self, HandshakeOptions, HandshakeParts, SinkRings};
 use roko_consensus::SecretKey;
 use roko_peers::{Membership, NodeIdentity, PeersError, Sessions};
 use roko_pipeline::keys::{InstalledKeys, sessions_depth};
+use roko_pipeline::lanes::FanOut;
 use roko_pipeline::peer::{KeyName, KeySource, LinkCommand};
 use roko_pipeline::port::{Burst, FrameBuf, FramePool, Port, RxPort, TxPort};
 use roko_pipeline::session::{Opener, SEAL_BYTES, Sealer};
@@ -146,7 +147,7 @@ struct Body<P: Port> {
     identity: Identity,
     shared: Arc<Shared>,
     doing: Option<Attack>,
-    rx: P::Rx,
+    rx: Vec<P::Rx>,
     tx: P::Tx,
     pool: P::Pool,
     burst: Burst<P::Buf>,
@@ -174,7 +175,7 @@ impl Identity {
         let (keys_in, keys) = InstalledKeys::new(members);
         let (links_in, links) = ring(sessions_depth(members));
         let (_, worn) = ring(sessions_depth(members));
-        let rings = SinkRings { keys: Some(keys_in), known: None, links: links_in, worn };
+        let rings = SinkRings { keys: Some(FanOut::new(vec![keys_in])), known: None, links: links_in, worn };
         let parts = HandshakeParts {
             socket: Some(self.socket.try_clone().map_err(|source| PeersError::Runtime { source })?),
             addresses: self.addresses.clone(),
@@ -202,7 +203,7 @@ impl<P: Port> Body<P> {
         let (chain, identity, bls_key, members) = own;
         std::fs::create_dir_all(&data_dir).map_err(|source| PeersError::Runtime { source })?;
         let slot = members.slot_of_key(&identity.node_key())?;
-        let (rx, tx, pool) = port.split();
+        let (rx, tx, pool) = port.split_queues();
         let node_key = *identity.signing_key();
         let streams = Streams::new(runtime.clone(), addresses.clone(), slot, Arc::clone(&shared.streams));
         let (identity, members) = (Arc::new(identity), Arc::new(members));
@@ -320,9 +321,11 @@ impl<P: Port> Body<P> {
 
     /// Takes in what honest validators send.
     fn listen(&mut self) {
-        while self.rx.rx_burst(&mut self.received) > 0 {
-            let mut received = std::mem::replace(&mut self.received, Burst::new());
-            received.iter_mut().for_each(|frame| self.hear(frame.data_mut()));
+        for queue in 0..self.rx.len() {
+            while self.rx[queue].rx_burst(&mut self.received) > 0 {
+                let mut received = std::mem::replace(&mut self.received, Burst::new());
+                received.iter_mut().for_each(|frame| self.hear(frame.data_mut()));
+            }
         }
     }
 

@@ -6,7 +6,8 @@ use crate::clock::source_name;
 use crate::conduct::PeerConduct;
 use crate::observe::peers::PeerStatus;
 use crate::observe::views::ViewStatus;
-use crate::topology::RINGS;
+use crate::topology::{RINGS, WhenFull};
+use roko_pipeline::assembly::RingGauge;
 use roko_state::storage::Storage;
 use roko_wire::NanoMoment;
 use roko_wire::nano::ClockState;
@@ -193,15 +194,17 @@ impl<S: Storage> NodeHandle<S> {
     }
 
     fn rings(&self) -> Vec<RingStatus> {
-        let of = |(name, gauge): &(&'static str, roko_ring::spsc::Gauge)| {
-            let row = RINGS.iter().find(|row| row.name == *name);
+        let of = |ring: &RingGauge| {
+            let row = RINGS.iter().find(|row| row.name == ring.name);
+            let crosses = ring.name == "decode_open" && ring.lane.is_some();
+            let when_full = row.map(|row| if crosses { WhenFull::Drop } else { row.when_full });
             RingStatus {
-                name: (*name).into(),
+                name: ring.label().into(),
                 way: row.map_or("", |row| row.way).into(),
-                depth: gauge.depth() as u64,
-                capacity: gauge.capacity() as u64,
-                when_full: row.map_or("", |row| row.when_full.name()).into(),
-                overruns: self.ring_overruns(name),
+                depth: ring.depth() as u64,
+                capacity: ring.capacity() as u64,
+                when_full: when_full.map_or("", WhenFull::name).into(),
+                overruns: self.ring_overruns(ring),
             }
         };
         self.data_plane.rings.iter().map(of).collect()
