@@ -15,10 +15,11 @@ mod handover;
 mod peers;
 mod workload;
 
+use arrayvec::ArrayVec;
 use handover::Pace;
 use peers::{Heap, Peer, Skip};
 use roko_benches::{Comparison, Report};
-use roko_ring::mempool::{Config, Limits, Mempool, NewTx, Span, Verdict};
+use roko_ring::mempool::{BURST_MAX, Config, Key, Limits, Mempool, NewTx, Span, Verdict};
 use roko_wire::NanoMoment;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,8 +28,8 @@ use workload::{BLOCK_TXS, Offer, Workload};
 
 /// What a pool does here.
 trait Pool {
-    /// Offers a transaction; whether it is pooled now.
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool;
+    /// Offers transactions, [`BURST_MAX`] at most; returns how many are pooled now.
+    fn insert(&mut self, offers: &[&Offer], now: NanoMoment) -> usize;
     /// Takes a block's worth below `until` out under `tag`, in order, and shows moment and bytes of each.
     fn drain(
         &mut self,
@@ -41,9 +42,16 @@ trait Pool {
     fn finalize(&mut self, tag: u64, now: NanoMoment) -> usize;
 }
 
-/// Offers a transaction to the ring's pool.
-fn insert(pool: &mut Mempool<u64>, offer: &Offer, now: NanoMoment) -> bool {
-    let tx = NewTx {
+/// Offers transactions to the ring's pool, as the stage that owns it does. Returns how many are pooled now.
+fn insert(pool: &mut Mempool<u64>, offers: &[&Offer], now: NanoMoment) -> usize {
+    let key = |offer: &&'_ Offer| Key { id: &offer.id, sender: &offer.sender, bytes: &offer.bytes };
+    let mut pooled = 0;
+    pool.insert_burst(offers, now, key, new_tx, |_, result| pooled += usize::from(result.is_ok()));
+    pooled
+}
+
+fn new_tx<'a>(offer: &&'a Offer) -> NewTx<'a, u64> {
+    NewTx {
         id: offer.id,
         sender: offer.sender,
         nonce: offer.nonce,
@@ -54,13 +62,12 @@ fn insert(pool: &mut Mempool<u64>, offer: &Offer, now: NanoMoment) -> bool {
         valid_until: offer.valid_until,
         meta: offer.tie_break,
         bytes: &offer.bytes,
-    };
-    pool.insert(&tx, now).is_ok()
+    }
 }
 
 impl Pool for Mempool<u64> {
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
-        insert(self, offer, now)
+    fn insert(&mut self, offers: &[&Offer], now: NanoMoment) -> usize {
+        insert(self, offers, now)
     }
 
     fn drain(
@@ -110,8 +117,15 @@ fn rounds(txs: usize, mut pool: impl Pool, phases: Rc<RefCell<Phases>>) -> impl 
 fn round(txs: usize, pool: &mut impl Pool, work: &Workload, phases: &mut Phases) -> Duration {
     let began = Instant::now();
     let mut pooled = 0;
-    for offer in work.offers() {
-        pooled += usize::from(pool.insert(offer, work.now()));
+    let mut burst = ArrayVec::<&Offer, BURST_MAX>::new();
+    let mut offers = work.offers();
+    loop {
+        burst.extend(offers.by_ref().take(BURST_MAX));
+        if burst.is_empty() {
+            break;
+        }
+        pooled += pool.insert(&burst, work.now());
+        burst.clear();
     }
     let inserted = Instant::now();
     let (mut last, mut bytes, mut drained, mut blocks) = (NanoMoment::ZERO, 0, 0, 0);

@@ -11,11 +11,17 @@
 //! the line goes on behind them.
 
 use super::Mempool;
-use super::slots::{Place, SENDER};
+use super::senders::is_next;
+use super::slots::Place;
 use super::types::{DrainReport, Drained, Ended, Limits, Span, Verdict};
 use super::wheel::Home;
 use crate::index::NIL;
+use crate::prefetch;
 use roko_wire::NanoMoment;
+
+/// How many transactions ahead of the present one the drain asks for an entry's lines, and for what they lead to.
+const AHEAD: usize = 16;
+const SOON: usize = 8;
 
 /// What became of a transaction that was offered.
 enum Offer {
@@ -32,7 +38,19 @@ struct Run<F> {
     /// Entries visited and left, linked through the heap's fields: they go back when the drain ends.
     stash: u32,
     report: DrainReport,
+    scout: Scout,
     sink: F,
+}
+
+/// Walks the line ahead of a drain, to ask for memory.
+struct Scout {
+    /// The tick that was looked at last.
+    cursor: u64,
+    /// The entries met last, by their number.
+    met: [u32; AHEAD],
+    count: usize,
+    /// How many of them the drain has not come to.
+    ahead: usize,
 }
 
 impl<M: Copy> Mempool<M> {
@@ -67,8 +85,8 @@ impl<M: Copy> Mempool<M> {
             self.counters.drains_refused += 1;
             return report;
         };
-        self.drains += 1;
-        let mut run = Run { span, limits, tag_slot, stash: NIL, report, sink };
+        let scout = Scout { cursor: self.wheel.tick(span.from.0), met: [NIL; AHEAD], count: 0, ahead: 0 };
+        let mut run = Run { span, limits, tag_slot, stash: NIL, report, scout, sink };
         run.report.ended = self.run(&mut run);
         self.put_stash_back(run.stash);
         self.tags.close_if_empty(&self.hasher, tag_slot);
@@ -83,6 +101,7 @@ impl<M: Copy> Mempool<M> {
     fn run<F: FnMut(Drained<'_, M>) -> Verdict>(&mut self, run: &mut Run<F>) -> Ended {
         let mut cursor = self.wheel.tick(run.span.from.0);
         while let Some(entry) = self.wheel.peek(&mut cursor) {
+            self.scout(&mut run.scout, cursor);
             let time = NanoMoment(self.slots.hot[entry as usize].time);
             if time >= run.span.watermark {
                 break;
@@ -112,25 +131,48 @@ impl<M: Copy> Mempool<M> {
         Ended::Watermark
     }
 
-    /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.
-    fn is_held(&self, entry: u32) -> bool {
-        let mut at = self.slots.hot[entry as usize].lists[SENDER].prev;
-        if at != NIL && !self.is_next_nonce(at, entry) {
-            return true;
-        }
-        // What this drain took had nothing pending below it, so the walk ends there; without that, a long chain
-        // would be walked for each of its transactions.
-        while at != NIL && self.slots.cold[at as usize].drain != self.drains {
-            if self.slots.hot[at as usize].place != Place::InFlight {
-                return true;
+    /// Asks for the memory of the entries that come next. What is further down in a tick than its first is not asked for.
+    #[inline]
+    fn scout(&self, scout: &mut Scout, cursor: u64) {
+        scout.cursor = scout.cursor.max(cursor);
+        scout.ahead = scout.ahead.saturating_sub(1);
+        while scout.ahead < AHEAD
+            && let Some((tick, entry)) = self.wheel.scout(scout.cursor)
+        {
+            self.slots.prefetch(entry);
+            self.slots.prefetch_meta(entry);
+            scout.cursor = tick;
+            scout.met[scout.count % AHEAD] = entry;
+            let soon = scout.met[(scout.count + AHEAD - SOON) % AHEAD];
+            if soon != NIL {
+                self.ask_for_taking(soon);
             }
-            at = self.slots.hot[at as usize].lists[SENDER].prev;
+            scout.count += 1;
+            scout.ahead += 1;
         }
-        false
+    }
+
+    /// Asks for what taking an entry touches beside its own lines, which are here.
+    #[inline]
+    fn ask_for_taking(&self, entry: u32) {
+        let hot = &self.slots.hot[entry as usize];
+        self.senders.prefetch_number(hot.chain);
+        self.fees.prefetch(hot.fee_at);
+        if let Some(next) = self.slots.hot.get(hot.sender.next as usize) {
+            prefetch::value(next);
+        }
+        prefetch::bytes(self.slots.bytes(entry));
+    }
+
+    /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.
+    #[inline]
+    fn is_held(&self, entry: u32) -> bool {
+        let hot = &self.slots.hot[entry as usize];
+        hot.gap || self.senders.first_pending(hot.chain) != entry
     }
 
     fn is_next_nonce(&self, prev: u32, next: u32) -> bool {
-        self.slots.cold[prev as usize].nonce.checked_add(1) == Some(self.slots.cold[next as usize].nonce)
+        is_next(self.slots.hot[prev as usize].nonce, self.slots.hot[next as usize].nonce)
     }
 
     /// Takes the sender's next nonces that the line has passed over, directly after `own_place`.
@@ -141,7 +183,7 @@ impl<M: Copy> Mempool<M> {
     ) -> Option<Ended> {
         let mut at = own_place;
         loop {
-            let next = self.slots.hot[at as usize].lists[SENDER].next;
+            let next = self.slots.hot[at as usize].sender.next;
             if next == NIL || !self.is_next_nonce(at, next) || !self.was_passed(run.span, next, own_place) {
                 return None;
             }
@@ -214,7 +256,6 @@ impl<M: Copy> Mempool<M> {
         }
         // It has left the time index already; only the eviction order has it still.
         self.slots.hot[entry as usize].place = Place::Awaiting;
-        self.slots.cold[entry as usize].drain = self.drains;
         self.take_off(entry);
         // A pending entry is under no tag, so a node is free.
         self.tags.attach(&mut self.slots, run.tag_slot, entry);

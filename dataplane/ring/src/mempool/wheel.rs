@@ -6,8 +6,8 @@
 //!                        ^ a quarter back   ^ the watermark moves on
 //! ```
 //!
-//! Stamps lie near now, so an insertion is O(1): it finds its tick and compares with one root. A heap instead of
-//! a list makes a tick crowded on purpose cost O(log n) a transaction, not O(n). What lies outside the window is
+//! Stamps lie near now, so an insertion is O(1): it finds its tick and compares with one root. Ticks are narrow, so most
+//! hold one transaction, and only the part of the wheel about now is touched. A heap instead of a list makes a tick crowded on purpose cost O(log n) a transaction, not O(n). What lies outside the window is
 //! in one of two heaps, so no time, however far off, is lost or needs a scan. Only `advance` moves the base, and
 //! a whole tick becomes late by one meld.
 
@@ -155,6 +155,14 @@ impl Wheel {
             }
             None => (self.overflow != NIL).then_some(self.overflow),
         }
+    }
+
+    /// The next tick after `cursor` that holds anything and its earliest entry, to ask for its memory; late ones and those
+    /// beyond the window are left out.
+    #[inline]
+    pub(super) fn scout(&self, cursor: u64) -> Option<(u64, u32)> {
+        let tick = self.next_tick(cursor + 1)?;
+        Some((tick, self.roots[(tick & (self.ticks() - 1)) as usize]))
     }
 
     /// The earliest entry of all.
