@@ -10,6 +10,7 @@
 pub mod comparison;
 pub mod fingerprint;
 pub mod fixtures;
+pub mod plot;
 pub mod testpmd;
 pub mod two_threads;
 

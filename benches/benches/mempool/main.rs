@@ -9,8 +9,10 @@
 //! mutex ([`peers`]); and the same over crossbeam's skip lists. Floor: ten times as fast as the obvious shape.
 //!
 //! `mempool` runs all of it on one thread, `mempool_two_cores` between two, and `mempool_verifying_core` shows what the
-//! core pays that offers a transaction every 4 us, as one that checks signatures does ([`handover`]).
+//! core pays that offers a transaction every 4 us, as one that checks signatures does ([`handover`]). `mempool_depth` is cost
+//! against size ([`depth`]).
 
+mod depth;
 mod handover;
 mod peers;
 mod workload;
@@ -44,13 +46,16 @@ trait Pool {
 
 /// Offers transactions to the ring's pool, as the stage that owns it does. Returns how many are pooled now.
 fn insert(pool: &mut Mempool<u64>, offers: &[&Offer], now: NanoMoment) -> usize {
-    let key = |offer: &&'_ Offer| Key { id: &offer.id, sender: &offer.sender, bytes: &offer.bytes };
     let mut pooled = 0;
     pool.insert_burst(offers, now, key, new_tx, |_, result| pooled += usize::from(result.is_ok()));
     pooled
 }
 
-fn new_tx<'a>(offer: &&'a Offer) -> NewTx<'a, u64> {
+fn key<'a>(offer: &'a &Offer) -> Key<'a> {
+    Key { id: &offer.id, sender: &offer.sender, bytes_len: offer.bytes.len() }
+}
+
+fn new_tx<'a>(offer: &'a &Offer) -> NewTx<'a, u64> {
     NewTx {
         id: offer.id,
         sender: offer.sender,
@@ -199,5 +204,6 @@ fn main() {
     for txs in [1_024, 16_384] {
         compare_between_cores(txs, Pace::Checked, &mut criterion, &mut report);
     }
+    depth::run(&mut criterion, &mut report);
     report.finish(criterion);
 }

@@ -177,9 +177,7 @@ impl<O: Orders> Inner<O> {
     }
 
     fn offer(&mut self, offer: &Offer, now: NanoMoment, txs_max: usize) -> bool {
-        if offer.valid_until < now
-            || self.txs.contains_key(&offer.id)
-            || self.remembered.contains(&offer.id)
+        if offer.valid_until < now || self.txs.contains_key(&offer.id) || self.remembered.contains(&offer.id)
         {
             return false;
         }
@@ -206,12 +204,7 @@ impl<O: Orders> Inner<O> {
         true
     }
 
-    fn take_block(
-        &mut self,
-        tag: u64,
-        until: NanoMoment,
-        sink: &mut dyn FnMut(NanoMoment, &[u8]),
-    ) -> usize {
+    fn take_block(&mut self, tag: u64, until: NanoMoment, sink: &mut dyn FnMut(NanoMoment, &[u8])) -> usize {
         let (mut block, mut held) = (Vec::new(), HashMap::new());
         while block.len() < BLOCK_TXS {
             let Some(key) = self.orders.pop_first_below(until) else { break };

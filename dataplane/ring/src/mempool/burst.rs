@@ -27,8 +27,8 @@ pub struct Key<'a> {
     pub id: &'a TxId,
     /// Its sender.
     pub sender: &'a Address,
-    /// Its bytes.
-    pub bytes: &'a [u8],
+    /// How many bytes it has.
+    pub bytes_len: usize,
 }
 
 impl<M: Copy> Mempool<M> {
@@ -55,21 +55,27 @@ impl<M: Copy> Mempool<M> {
     #[inline]
     fn ask_for_burst<'a, T>(&self, burst: &'a [T], key: &impl Fn(&'a T) -> Key<'a>) -> [Hashes; BURST_MAX] {
         let mut hashes = [Hashes::default(); BURST_MAX];
-        for (nth, (tx, place)) in burst.iter().zip(&mut hashes).enumerate() {
+        let mut filled = [NIL; BURST_MAX];
+        for (nth, tx) in burst.iter().enumerate() {
             let key = key(tx);
-            *place = self.hashes(key.id, key.sender);
-            self.ids.prefetch(place.id);
-            self.senders.prefetch(place.sender);
-            self.slots.prefetch_free(key.bytes.len(), nth);
-            prefetch::bytes(key.bytes);
+            hashes[nth] = self.hashes(key.id, key.sender);
+            self.ids.prefetch(hashes[nth].id);
+            self.senders.prefetch(hashes[nth].sender);
+            if let Some(entry) = self.slots.next_free(key.bytes_len, nth) {
+                self.slots.prefetch(entry);
+                self.slots.prefetch_meta(entry);
+                filled[nth] = entry;
+            }
         }
         let mut chains = [NIL; BURST_MAX];
         for (nth, tx) in burst.iter().enumerate() {
             chains[nth] = self.senders.prefetch_chain(hashes[nth].sender).unwrap_or(NIL);
-            if let Some(entry) = self.ids.guess(hashes[nth].id) {
-                self.ask_for_copy(entry);
+            if let Some(index) = self.ids.guess(hashes[nth].id) {
+                self.ask_for_copy(index);
             }
-            self.slots.prefetch_free_bytes(key(tx).bytes.len(), nth);
+            if filled[nth] != NIL {
+                self.slots.prefetch_bytes(filled[nth], key(tx).bytes_len);
+            }
         }
         for chain in chains.into_iter().filter(|chain| *chain != NIL) {
             let tail = self.senders.tail(chain);

@@ -76,7 +76,8 @@ impl Config {
         // Two free indices above the entries and the remembered hashes stand for "none" in the hash index. A place in the
         // eviction order and one of a transaction's tags take four bits and two more than an entry.
         let indices = self.txs_max().saturating_add(self.remembered_max);
-        if self.txs_max() == 0 || indices > u32::MAX as usize / 4 || self.txs_max() >= super::fees::LINES_MAX {
+        if self.txs_max() == 0 || indices > u32::MAX as usize / 4 || self.txs_max() >= super::fees::LINES_MAX
+        {
             return Err(ConfigError::Indices(indices));
         }
         if !self.classes.is_sorted_by(|a, b| a.slot_bytes < b.slot_bytes)

@@ -38,19 +38,41 @@ struct Run<F> {
     /// Entries visited and left, linked through the heap's fields: they go back when the drain ends.
     stash: u32,
     report: DrainReport,
-    scout: Scout,
+    line: Line,
     sink: F,
 }
 
-/// Walks the line ahead of a drain, to ask for memory.
-struct Scout {
-    /// The tick that was looked at last.
-    cursor: u64,
-    /// The entries met last, by their number.
-    met: [u32; AHEAD],
-    count: usize,
-    /// How many of them the drain has not come to.
-    ahead: usize,
+/// The ticks that come next, looked up ahead so that their memory can be asked for. Nothing is added to a tick while a drain
+/// goes on, so what was found stays right.
+struct Line {
+    /// The tick whose entries are visited now.
+    tick: u64,
+    /// Ticks behind it, and the earliest entry of each, from number `taken` to `found` of those found so far.
+    ticks: [u64; AHEAD],
+    entries: [u32; AHEAD],
+    taken: usize,
+    found: usize,
+    /// The last tick that was found.
+    last: u64,
+    /// The tick of the watermark; those behind it are not looked for.
+    end: u64,
+    ended: Option<LineEnd>,
+}
+
+/// Why no more ticks are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// The next is behind the watermark.
+    Watermark,
+    /// The window holds no more; what is beyond it comes next.
+    Window,
+}
+
+impl Line {
+    fn new(from: u64, end: u64) -> Line {
+        let (ticks, entries) = ([0; AHEAD], [NIL; AHEAD]);
+        Line { tick: from, ticks, entries, taken: 0, found: 0, last: from, end, ended: None }
+    }
 }
 
 impl<M: Copy> Mempool<M> {
@@ -85,8 +107,9 @@ impl<M: Copy> Mempool<M> {
             self.counters.drains_refused += 1;
             return report;
         };
-        let scout = Scout { cursor: self.wheel.tick(span.from.0), met: [NIL; AHEAD], count: 0, ahead: 0 };
-        let mut run = Run { span, limits, tag_slot, stash: NIL, report, scout, sink };
+        let first = self.wheel.tick(span.from.0).max(self.wheel.base);
+        let line = Line::new(first, self.wheel.tick(span.watermark.0));
+        let mut run = Run { span, limits, tag_slot, stash: NIL, report, line, sink };
         run.report.ended = self.run(&mut run);
         self.put_stash_back(run.stash);
         self.tags.close_if_empty(&self.hasher, tag_slot);
@@ -99,9 +122,7 @@ impl<M: Copy> Mempool<M> {
 
     /// Walks the line in key order until the watermark or an early end.
     fn run<F: FnMut(Drained<'_, M>) -> Verdict>(&mut self, run: &mut Run<F>) -> Ended {
-        let mut cursor = self.wheel.tick(run.span.from.0);
-        while let Some(entry) = self.wheel.peek(&mut cursor) {
-            self.scout(&mut run.scout, cursor);
+        while let Some(entry) = self.next_of_line(&mut run.line) {
             let time = NanoMoment(self.slots.hot[entry as usize].time);
             if time >= run.span.watermark {
                 break;
@@ -131,24 +152,43 @@ impl<M: Copy> Mempool<M> {
         Ended::Watermark
     }
 
-    /// Asks for the memory of the entries that come next. What is further down in a tick than its first is not asked for.
+    /// The earliest entry that was not visited, those that are late left out.
     #[inline]
-    fn scout(&self, scout: &mut Scout, cursor: u64) {
-        scout.cursor = scout.cursor.max(cursor);
-        scout.ahead = scout.ahead.saturating_sub(1);
-        while scout.ahead < AHEAD
-            && let Some((tick, entry)) = self.wheel.scout(scout.cursor)
-        {
+    fn next_of_line(&self, line: &mut Line) -> Option<u32> {
+        let here = self.wheel.root(line.tick);
+        if here != NIL {
+            return Some(here);
+        }
+        self.look_ahead(line);
+        if line.taken < line.found {
+            line.tick = line.ticks[line.taken % AHEAD];
+            line.taken += 1;
+            return Some(self.wheel.root(line.tick));
+        }
+        (line.ended == Some(LineEnd::Window) && self.wheel.overflow != NIL).then_some(self.wheel.overflow)
+    }
+
+    /// Finds the next ticks and asks for their entries. What is further down in a tick than its first is not asked for.
+    #[inline]
+    fn look_ahead(&self, line: &mut Line) {
+        while line.ended.is_none() && line.found < line.taken + AHEAD {
+            let Some((tick, entry)) = self.wheel.tick_after(line.last) else {
+                line.ended = Some(LineEnd::Window);
+                return;
+            };
+            if tick > line.end {
+                line.ended = Some(LineEnd::Watermark);
+                return;
+            }
             self.slots.prefetch(entry);
             self.slots.prefetch_meta(entry);
-            scout.cursor = tick;
-            scout.met[scout.count % AHEAD] = entry;
-            let soon = scout.met[(scout.count + AHEAD - SOON) % AHEAD];
+            let soon = line.entries[(line.found + AHEAD - SOON) % AHEAD];
             if soon != NIL {
                 self.ask_for_taking(soon);
             }
-            scout.count += 1;
-            scout.ahead += 1;
+            (line.ticks[line.found % AHEAD], line.entries[line.found % AHEAD]) = (tick, entry);
+            line.last = tick;
+            line.found += 1;
         }
     }
 

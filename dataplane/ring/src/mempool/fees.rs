@@ -204,6 +204,7 @@ impl Fees {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mempool::slots::{Cold, Hot};
     use proptest::prelude::*;
 
     #[test]
@@ -214,7 +215,55 @@ mod tests {
         assert_eq!(usize::from(fee_class(u128::MAX)), FEE_CLASSES - 1);
     }
 
+    /// A pool's entries, of which only what the eviction order reads is set.
+    fn entries(fees: &[u8]) -> Slots<()> {
+        let config = crate::mempool::Config::for_txs(1_000, 1);
+        let mut slots = Slots::new(&config);
+        for &fee in fees {
+            let cold = Cold { fee: fee.into(), ..Cold::EMPTY };
+            slots.allocate(usize::from(fee % 2), Hot::new(0, 0, 0), cold, (), &[]);
+        }
+        slots
+    }
+
     proptest! {
+        /// Few classes and many entries, so that lists are many lines long, against a list each.
+        #[test]
+        fn the_lowest_is_the_newest_of_the_lowest_class(
+            fees in prop::collection::vec(0_u8..4, 200),
+            steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..600),
+        ) {
+            let mut slots = entries(&fees);
+            let (mut order, mut model) = (Fees::new(fees.len(), false), Vec::<u32>::new());
+            for (link, index) in steps {
+                if link {
+                    let entry = index.index(fees.len()) as u32;
+                    if !model.contains(&entry) {
+                        order.link(&mut slots, entry);
+                        model.push(entry);
+                    }
+                } else if !model.is_empty() {
+                    let entry = model.remove(index.index(model.len()));
+                    order.unlink(&slots, entry);
+                }
+                for class in 0..2 {
+                    let fits = |entry: &&u32| usize::from(slots.cold[**entry as usize].byte_class) >= class;
+                    // Of equal fees the last one is the newest; a smaller byte class goes first.
+                    let key = |entry: &&u32| {
+                        let cold = &slots.cold[**entry as usize];
+                        (cold.fee, cold.byte_class)
+                    };
+                    let lowest = model.iter().rev().filter(fits).min_by_key(key).copied();
+                    prop_assert_eq!(order.lowest(class), lowest);
+                }
+                let mut linked: Vec<u32> = order.entries().into_iter().map(|(.., entry, _)| entry).collect();
+                let mut expected = model.clone();
+                (linked.sort_unstable(), expected.sort_unstable());
+                prop_assert_eq!(linked, expected);
+                prop_assert!(order.lines_used() <= model.len());
+            }
+        }
+
         #[test]
         fn classes_keep_the_order_and_an_eighth_more_is_higher(a in any::<u128>(), shift in 0_u32..128, b in any::<u128>()) {
             let (a, b) = (a >> shift, b >> shift);

@@ -4,10 +4,8 @@ use super::Mempool;
 use super::burst::Hashes;
 use super::fees::fee_class;
 use super::senders::Spot;
-use super::slots::{Cold, Hot, Place, UNLINKED};
-use super::tags::Node;
+use super::slots::{Cold, Hot, Place};
 use super::types::{Inserted, NewTx, Refused};
-use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 impl<M: Copy> Mempool<M> {
@@ -76,14 +74,7 @@ impl<M: Copy> Mempool<M> {
 
     /// Stores a transaction for which there is room, in every index.
     #[inline]
-    fn admit(
-        &mut self,
-        tx: &NewTx<'_, M>,
-        hashes: Hashes,
-        spot: Spot,
-        byte_class: usize,
-        now: NanoMoment,
-    ) {
+    fn admit(&mut self, tx: &NewTx<'_, M>, hashes: Hashes, spot: Spot, byte_class: usize, now: NanoMoment) {
         self.wheel.anchor(&mut self.slots, now);
         self.expiry.anchor(now);
         let hot = Hot::new(tx.time.0, tx.tie_break, tx.nonce);
@@ -92,13 +83,8 @@ impl<M: Copy> Mempool<M> {
             valid_until: tx.valid_until,
             id: tx.id,
             sender: tx.sender,
-            expiry_slot: NIL,
-            expiry: UNLINKED,
             gas: tx.gas,
-            node: Node::UNUSED,
-            byte_slot: NIL,
-            bytes_len: 0,
-            byte_class: 0,
+            ..Cold::EMPTY
         };
         let class = self.slots.free_class(byte_class).expect("room was made");
         let entry = self.slots.allocate(class, hot, cold, tx.meta, tx.bytes);
@@ -111,12 +97,7 @@ impl<M: Copy> Mempool<M> {
 
     /// The entry of the same sender and nonce that `tx` may replace.
     #[inline]
-    fn replaceable(
-        &self,
-        tx: &NewTx<'_, M>,
-        spot: Spot,
-        byte_class: usize,
-    ) -> Result<Option<u32>, Refused> {
+    fn replaceable(&self, tx: &NewTx<'_, M>, spot: Spot, byte_class: usize) -> Result<Option<u32>, Refused> {
         match spot {
             Spot::NewSender => Ok(None),
             // One that comes before others is what those wait for: the last of them gives way.

@@ -148,7 +148,7 @@ impl<M: Copy> Mempool<M> {
 
     /// Shows a sender's transactions by ascending nonce, pending and in flight.
     pub fn for_sender(&self, sender: &Address, mut visit: impl FnMut(View<'_, M>)) {
-        let mut at = self.senders.first(&self.hasher, sender);
+        let mut at = self.senders.first(&self.hasher, &self.slots, sender);
         while at != NIL {
             visit(self.view(at));
             at = self.slots.hot[at as usize].sender.next;
@@ -165,7 +165,7 @@ impl<M: Copy> Mempool<M> {
 
     /// Removes a sender's pending transactions below `nonce`, its next one by the state. Returns how many.
     pub fn drop_below(&mut self, sender: &Address, nonce: u64, mut sink: impl FnMut(TxId)) -> usize {
-        let (mut at, mut dropped) = (self.senders.first(&self.hasher, sender), 0);
+        let (mut at, mut dropped) = (self.senders.first(&self.hasher, &self.slots, sender), 0);
         while at != NIL && self.slots.hot[at as usize].nonce < nonce {
             let next = self.slots.hot[at as usize].sender.next;
             if self.slots.hot[at as usize].place != Place::InFlight {

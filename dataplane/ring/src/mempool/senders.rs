@@ -13,8 +13,9 @@ use roko_wire::Address;
 #[derive(Clone, Copy)]
 struct Chain {
     sender: Address,
-    head: u32,
     tail: u32,
+    /// The first entry that is not in flight, or `NIL`.
+    first_pending: u32,
     txs: u32,
 }
 
@@ -23,8 +24,6 @@ const _: () = assert!(size_of::<Chain>() == 32);
 pub(super) struct Senders {
     index: Index,
     chains: Vec<Chain>,
-    /// The first entry of each chain that is not in flight, or `NIL`.
-    first_pending: Vec<u32>,
     free: Vec<u32>,
 }
 
@@ -41,12 +40,11 @@ pub(super) enum Spot {
 
 impl Senders {
     pub(super) fn new(senders: usize, prefault: bool) -> Senders {
-        let (mut chains, mut first_pending) = (Vec::with_capacity(senders), Vec::with_capacity(senders));
+        let mut chains = Vec::with_capacity(senders);
         if prefault {
             super::slots::touch(&mut chains);
-            super::slots::touch(&mut first_pending);
         }
-        Senders { index: Index::new(senders), chains, first_pending, free: Vec::with_capacity(senders) }
+        Senders { index: Index::new(senders), chains, free: Vec::with_capacity(senders) }
     }
 
     #[inline]
@@ -83,7 +81,6 @@ impl Senders {
     pub(super) fn prefetch_chain(&self, hash: u32) -> Option<u32> {
         let chain = self.index.guess(hash)?;
         prefetch::value(&self.chains[chain as usize]);
-        prefetch::value(&self.first_pending[chain as usize]);
         Some(chain)
     }
 
@@ -91,11 +88,8 @@ impl Senders {
     #[inline]
     pub(super) fn prefetch_number(&self, chain: u32) {
         // A hint may be stale.
-        if let (Some(chain), Some(first)) =
-            (self.chains.get(chain as usize), self.first_pending.get(chain as usize))
-        {
+        if let Some(chain) = self.chains.get(chain as usize) {
             prefetch::value(chain);
-            prefetch::value(first);
         }
     }
 
@@ -110,15 +104,15 @@ impl Senders {
         self.chains[chain as usize].txs
     }
 
-    /// The first entry of a sender, or `NIL`.
-    pub(super) fn first(&self, hasher: &Hasher, sender: &Address) -> u32 {
-        self.find(hasher.sender(sender), sender).map_or(NIL, |chain| self.chains[chain as usize].head)
+    /// The first entry of a sender, or `NIL`; found from the chain's end.
+    pub(super) fn first<M: Copy>(&self, hasher: &Hasher, slots: &Slots<M>, sender: &Address) -> u32 {
+        self.find(hasher.sender(sender), sender).map_or(NIL, |chain| self.first_of(slots, chain))
     }
 
     /// The first entry of a chain that is not in flight, or `NIL`.
     #[inline]
     pub(super) fn first_pending(&self, chain: u32) -> u32 {
-        self.first_pending[chain as usize]
+        self.chains[chain as usize].first_pending
     }
 
     /// Puts a pending entry into its chain; `spot`, which is free, is where.
@@ -137,14 +131,14 @@ impl Senders {
             Spot::Taken(_) => unreachable!("the insertion has seen that the nonce is free"),
         };
         let nonce = slots.hot[entry as usize].nonce;
-        let record = &mut self.chains[chain as usize];
         let (next, gap) = match prev {
-            NIL => (core::mem::replace(&mut record.head, entry), false),
+            NIL => (self.first_of(slots, chain), false),
             prev => {
                 let before = &mut slots.hot[prev as usize];
                 (core::mem::replace(&mut before.sender.next, entry), !is_next(before.nonce, nonce))
             }
         };
+        let record = &mut self.chains[chain as usize];
         match next {
             NIL => record.tail = entry,
             next => {
@@ -159,11 +153,20 @@ impl Senders {
         self.now_pending(slots, entry);
     }
 
+    /// The first entry of a chain, or `NIL`.
+    fn first_of<M: Copy>(&self, slots: &Slots<M>, chain: u32) -> u32 {
+        let (mut first, mut at) = (NIL, self.chains[chain as usize].tail);
+        while at != NIL {
+            (first, at) = (at, slots.hot[at as usize].sender.prev);
+        }
+        first
+    }
+
     /// Notes that an entry of a chain is pending.
     #[inline]
     pub(super) fn now_pending<M: Copy>(&mut self, slots: &Slots<M>, entry: u32) {
         let hot = &slots.hot[entry as usize];
-        let first = &mut self.first_pending[hot.chain as usize];
+        let first = &mut self.chains[hot.chain as usize].first_pending;
         if *first == NIL || hot.nonce < slots.hot[*first as usize].nonce {
             *first = entry;
         }
@@ -173,7 +176,7 @@ impl Senders {
     #[inline]
     pub(super) fn no_longer_pending<M: Copy>(&mut self, slots: &Slots<M>, entry: u32) {
         let hot = &slots.hot[entry as usize];
-        let first = &mut self.first_pending[hot.chain as usize];
+        let first = &mut self.chains[hot.chain as usize].first_pending;
         if *first != entry {
             return;
         }
@@ -185,17 +188,15 @@ impl Senders {
     }
 
     fn open(&mut self, hash: u32, sender: &Address) -> u32 {
-        let record = Chain { sender: *sender, head: NIL, tail: NIL, txs: 0 };
+        let record = Chain { sender: *sender, tail: NIL, first_pending: NIL, txs: 0 };
         let chain = match self.free.pop() {
             Some(chain) => {
                 self.chains[chain as usize] = record;
-                self.first_pending[chain as usize] = NIL;
                 chain
             }
             None => {
                 // As many chains as entries are reserved, and each open chain has an entry.
                 self.chains.push(record);
-                self.first_pending.push(NIL);
                 self.chains.len() as u32 - 1
             }
         };
@@ -210,9 +211,8 @@ impl Senders {
         let (chain, Link { prev, next }) = (hot.chain, hot.sender);
         hot.sender = UNLINKED;
         let record = &mut self.chains[chain as usize];
-        match prev {
-            NIL => record.head = next,
-            prev => slots.hot[prev as usize].sender.next = next,
+        if prev != NIL {
+            slots.hot[prev as usize].sender.next = next;
         }
         match next {
             NIL => record.tail = prev,
@@ -265,10 +265,7 @@ impl Senders {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes()
-            + self.chains.capacity() * size_of::<Chain>()
-            + self.first_pending.capacity() * 4
-            + self.free.capacity() * 4
+        self.index.memory_bytes() + self.chains.capacity() * size_of::<Chain>() + self.free.capacity() * 4
     }
 
     #[cfg(test)]
@@ -278,10 +275,10 @@ impl Senders {
     }
 
     #[cfg(test)]
-    pub(super) fn ends(&self, hasher: &Hasher, sender: &Address) -> (u32, u32, u32) {
+    pub(super) fn ends(&self, hasher: &Hasher, sender: &Address) -> (u32, u32) {
         let record =
             self.chains[self.find(hasher.sender(sender), sender).expect("the sender is here") as usize];
-        (record.head, record.tail, record.txs)
+        (record.tail, record.txs)
     }
 }
 

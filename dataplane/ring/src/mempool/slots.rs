@@ -81,6 +81,23 @@ pub(super) struct Cold {
 
 const _: () = assert!(size_of::<Cold>() == 128);
 
+impl Cold {
+    /// In no list and under no tag.
+    pub(super) const EMPTY: Cold = Cold {
+        fee: 0,
+        valid_until: NanoMoment::ZERO,
+        id: TxId([0; 32]),
+        sender: Address([0; 20]),
+        expiry_slot: NIL,
+        expiry: UNLINKED,
+        gas: 0,
+        node: Node::UNUSED,
+        byte_slot: NIL,
+        bytes_len: 0,
+        byte_class: 0,
+    };
+}
+
 /// Byte slots of one size.
 struct ByteClass {
     slot_bytes: usize,
@@ -224,24 +241,20 @@ impl<M: Copy> Slots<M> {
         prefetch::value(&self.meta[entry as usize]);
     }
 
-    /// Asks for the entry that the `nth` insertion of a burst will fill, and for as much of its byte slot.
+    /// The entry that the `nth` insertion of a burst will fill, if it is one that was used before and its bytes are so many.
     #[inline]
-    pub(super) fn prefetch_free(&self, bytes: usize, nth: usize) {
-        let Some(class) = self.class_for(bytes).and_then(|class| self.free_class(class)) else { return };
-        let class = &self.classes[class];
-        let Some(entry) = class.free.len().checked_sub(nth + 1).map(|at| class.free[at]) else { return };
-        self.prefetch(entry);
-        self.prefetch_meta(entry);
+    pub(super) fn next_free(&self, bytes: usize, nth: usize) -> Option<u32> {
+        let class = &self.classes[self.free_class(self.class_for(bytes)?)?];
+        class.free.len().checked_sub(nth + 1).map(|at| class.free[at])
     }
 
-    /// Asks for the byte slot of the same entry, whose lines are here by now.
+    /// Asks for so much of the byte slot of an entry, whose own lines are here.
     #[inline]
-    pub(super) fn prefetch_free_bytes(&self, bytes: usize, nth: usize) {
-        let Some(class) = self.class_for(bytes).and_then(|class| self.free_class(class)) else { return };
-        let class = &self.classes[class];
-        let Some(entry) = class.free.len().checked_sub(nth + 1).map(|at| class.free[at]) else { return };
-        let start = class.start(self.cold[entry as usize].byte_slot);
-        prefetch::bytes(&class.bytes[start..start + bytes]);
+    pub(super) fn prefetch_bytes(&self, entry: u32, bytes: usize) {
+        let cold = &self.cold[entry as usize];
+        let class = &self.classes[usize::from(cold.byte_class)];
+        let start = class.start(cold.byte_slot);
+        prefetch::bytes(&class.bytes[start..start + bytes.min(class.slot_bytes)]);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -145,29 +145,31 @@ impl Wheel {
         (tick >= from).then_some(tick)
     }
 
-    /// The earliest entry at or after tick `cursor`, which moves to that entry's tick; late ones are left out.
+    /// The first occupied tick after `cursor` and its earliest entry; late ones and those beyond the window are left out.
     #[inline]
-    pub(super) fn peek(&self, cursor: &mut u64) -> Option<u32> {
-        match self.next_tick(*cursor) {
-            Some(tick) => {
-                *cursor = tick;
-                Some(self.roots[(tick & (self.ticks() - 1)) as usize])
-            }
-            None => (self.overflow != NIL).then_some(self.overflow),
-        }
+    pub(super) fn tick_after(&self, cursor: u64) -> Option<(u64, u32)> {
+        let tick = self.next_tick(cursor + 1)?;
+        Some((tick, self.root(tick)))
     }
 
-    /// The next tick after `cursor` that holds anything and its earliest entry, to ask for its memory; late ones and those
-    /// beyond the window are left out.
+    /// The earliest entry of a tick from the base on, or `NIL`; also if it is beyond the window.
     #[inline]
-    pub(super) fn scout(&self, cursor: u64) -> Option<(u64, u32)> {
-        let tick = self.next_tick(cursor + 1)?;
-        Some((tick, self.roots[(tick & (self.ticks() - 1)) as usize]))
+    pub(super) fn root(&self, tick: u64) -> u32 {
+        match tick - self.base < self.ticks() {
+            true => self.roots[(tick & (self.ticks() - 1)) as usize],
+            false => NIL,
+        }
     }
 
     /// The earliest entry of all.
     pub(super) fn first(&self) -> Option<u32> {
-        if self.late != NIL { Some(self.late) } else { self.peek(&mut 0) }
+        if self.late != NIL {
+            return Some(self.late);
+        }
+        match self.next_tick(self.base) {
+            Some(tick) => Some(self.root(tick)),
+            None => (self.overflow != NIL).then_some(self.overflow),
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -103,7 +103,8 @@ impl<M: Copy> Mempool<M> {
         }
         assert_eq!(self.senders.open_chains(), chains.len());
         for (sender, by_nonce) in chains {
-            let (head, tail, txs) = self.senders.ends(&self.hasher, &sender);
+            let (tail, txs) = self.senders.ends(&self.hasher, &sender);
+            let head = self.senders.first(&self.hasher, &self.slots, &sender);
             let chain = list(head, live.len(), |entry| self.slots.hot[entry as usize].sender);
             assert_eq!(chain, by_nonce.values().copied().collect::<Vec<_>>(), "chain by nonce");
             assert_eq!((chain.last(), chain.len() as u32), (Some(&tail), txs));
