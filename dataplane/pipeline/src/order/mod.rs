@@ -198,7 +198,7 @@ impl<B: FrameBuf> Order<B> {
         pool.insert_burst(
             &txs,
             now,
-            |(frame, tx)| Key { id: &tx.id, sender: &tx.sender, bytes_len: tx.wire.len.into() },
+            |(_, tx)| Key { id: &tx.id, sender: &tx.sender, bytes_len: tx.wire.len.into() },
             |(frame, tx)| NewTx {
                 id: tx.id,
                 sender: tx.sender,

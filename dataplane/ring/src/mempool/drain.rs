@@ -163,12 +163,17 @@ impl<M: Copy> Mempool<M> {
         if line.taken < line.found {
             line.tick = line.ticks[line.taken % AHEAD];
             line.taken += 1;
-            return Some(self.wheel.root(line.tick));
+            let first = self.wheel.root(line.tick);
+            let second = self.slots.hot[first as usize].child;
+            if second != NIL {
+                self.ask_for_taking(second);
+            }
+            return Some(first);
         }
         (line.ended == Some(LineEnd::Window) && self.wheel.overflow != NIL).then_some(self.wheel.overflow)
     }
 
-    /// Finds the next ticks and asks for their entries. What is further down in a tick than its first is not asked for.
+    /// Finds the next ticks and asks for their entries. Of a tick's entries the first two are asked for.
     #[inline]
     fn look_ahead(&self, line: &mut Line) {
         while line.ended.is_none() && line.found < line.taken + AHEAD {
@@ -185,6 +190,7 @@ impl<M: Copy> Mempool<M> {
             let soon = line.entries[(line.found + AHEAD - SOON) % AHEAD];
             if soon != NIL {
                 self.ask_for_taking(soon);
+                self.ask_for_second(soon);
             }
             (line.ticks[line.found % AHEAD], line.entries[line.found % AHEAD]) = (tick, entry);
             line.last = tick;
@@ -198,10 +204,18 @@ impl<M: Copy> Mempool<M> {
         let hot = &self.slots.hot[entry as usize];
         self.senders.prefetch_number(hot.chain);
         self.fees.prefetch(hot.fee_at);
-        if let Some(next) = self.slots.hot.get(hot.sender.next as usize) {
-            prefetch::value(next);
-        }
+        self.slots.prefetch_hot(hot.sender.next);
         prefetch::bytes(self.slots.bytes(entry));
+    }
+
+    /// Asks for the entry of the same tick that comes after its first one, most likely.
+    #[inline]
+    fn ask_for_second(&self, first: u32) {
+        let child = self.slots.hot[first as usize].child;
+        if child != NIL {
+            self.slots.prefetch(child);
+            self.slots.prefetch_meta(child);
+        }
     }
 
     /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.

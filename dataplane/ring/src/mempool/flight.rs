@@ -4,11 +4,10 @@ use super::Mempool;
 use super::slots::Place;
 use super::tags::Tags;
 use crate::index::NIL;
-use crate::prefetch;
 use roko_wire::{NanoMoment, TxId};
 
 /// How many entries before its turn an entry's surroundings are asked for; its own lines are by then.
-const SOON: usize = 4;
+const SOON: usize = 8;
 
 impl<M: Copy> Mempool<M> {
     /// Notes that a block, ours or another leader's, holds the transaction. True when it is in flight under `tag`
@@ -116,9 +115,7 @@ impl<M: Copy> Mempool<M> {
         let (hot, cold) = (&self.slots.hot[entry], &self.slots.cold[entry]);
         self.ids.prefetch(self.hasher.id(&cold.id));
         self.senders.prefetch_number(hot.chain);
-        if let Some(next) = self.slots.hot.get(hot.sender.next as usize) {
-            prefetch::value(next);
-        }
+        self.slots.prefetch_hot(hot.sender.next);
         self.remembered.prefetch_oldest(&self.ids, &self.hasher, SOON);
         self.tags.after(&self.slots, node)
     }

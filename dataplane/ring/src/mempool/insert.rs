@@ -78,14 +78,7 @@ impl<M: Copy> Mempool<M> {
         self.wheel.anchor(&mut self.slots, now);
         self.expiry.anchor(now);
         let hot = Hot::new(tx.time.0, tx.tie_break, tx.nonce);
-        let cold = Cold {
-            fee: tx.fee,
-            valid_until: tx.valid_until,
-            id: tx.id,
-            sender: tx.sender,
-            gas: tx.gas,
-            ..Cold::EMPTY
-        };
+        let cold = Cold { fee: tx.fee, valid_until: tx.valid_until, id: tx.id, gas: tx.gas, ..Cold::EMPTY };
         let class = self.slots.free_class(byte_class).expect("room was made");
         let entry = self.slots.allocate(class, hot, cold, tx.meta, tx.bytes);
         self.ids.insert(hashes.id, entry);

@@ -199,7 +199,7 @@ impl<M: Copy> Mempool<M> {
         let (hot, cold) = (&self.slots.hot[entry as usize], &self.slots.cold[entry as usize]);
         View {
             id: cold.id,
-            sender: cold.sender,
+            sender: self.senders.address(hot.chain),
             nonce: hot.nonce,
             time: NanoMoment(hot.time),
             tie_break: hot.tie_break,

@@ -99,6 +99,12 @@ impl Senders {
         self.chains[chain as usize].tail
     }
 
+    /// Whose chain it is.
+    #[inline]
+    pub(super) fn address(&self, chain: u32) -> Address {
+        self.chains[chain as usize].sender
+    }
+
     /// Transactions in a chain.
     pub(super) fn txs(&self, chain: u32) -> u32 {
         self.chains[chain as usize].txs
@@ -150,7 +156,10 @@ impl Senders {
         record.txs += 1;
         let hot = &mut slots.hot[entry as usize];
         (hot.sender, hot.chain, hot.gap) = (Link { prev, next }, chain, gap);
-        self.now_pending(slots, entry);
+        // Behind all others it is the first pending one only where there is none; their lines need no look.
+        if next != NIL || self.chains[chain as usize].first_pending == NIL {
+            self.now_pending(slots, entry);
+        }
     }
 
     /// The first entry of a chain, or `NIL`.

@@ -8,7 +8,7 @@ use super::config::{Config, SLOT_CLASSES};
 use super::tags::Node;
 use crate::index::NIL;
 use crate::prefetch;
-use roko_wire::{Address, NanoMoment, TxId};
+use roko_wire::{NanoMoment, TxId};
 
 /// Neighbours in an intrusive list.
 #[derive(Clone, Copy, Debug)]
@@ -60,21 +60,21 @@ pub(super) struct Hot {
 
 const _: () = assert!(size_of::<Hot>() == 64);
 
-/// What a block needs of an entry, and what its end needs.
+/// What a block needs of an entry, and what its end needs. The sender's address stands in its chain. The first line is what
+/// names it and is read only; the second is what changes.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cold {
-    pub(super) fee: u128,
-    pub(super) valid_until: NanoMoment,
     pub(super) id: TxId,
-    pub(super) sender: Address,
+    pub(super) fee: u128,
     pub(super) expiry_slot: u32,
-    /// Neighbours in the expiry wheel.
-    pub(super) expiry: Link,
+    pub(super) byte_slot: u32,
     pub(super) gas: u64,
+    pub(super) valid_until: NanoMoment,
     /// Its first tag; the others lie apart, few transactions have them.
     pub(super) node: Node,
-    pub(super) byte_slot: u32,
+    /// Neighbours in the expiry wheel.
+    pub(super) expiry: Link,
     pub(super) bytes_len: u16,
     pub(super) byte_class: u8,
 }
@@ -87,7 +87,6 @@ impl Cold {
         fee: 0,
         valid_until: NanoMoment::ZERO,
         id: TxId([0; 32]),
-        sender: Address([0; 20]),
         expiry_slot: NIL,
         expiry: UNLINKED,
         gas: 0,
@@ -233,6 +232,22 @@ impl<M: Copy> Slots<M> {
     pub(super) fn prefetch(&self, entry: u32) {
         prefetch::value(&self.hot[entry as usize]);
         prefetch::value(&self.cold[entry as usize]);
+    }
+
+    /// Asks for the line that chains touch, of an entry or `NIL`.
+    #[inline]
+    pub(super) fn prefetch_hot(&self, entry: u32) {
+        if let Some(hot) = self.hot.get(entry as usize) {
+            prefetch::value(hot);
+        }
+    }
+
+    /// Asks for the line that lists touch, of an entry or `NIL`.
+    #[inline]
+    pub(super) fn prefetch_expiry(&self, entry: u32) {
+        if let Some(cold) = self.cold.get(entry as usize) {
+            prefetch::value(&cold.expiry);
+        }
     }
 
     /// Asks for the owner's data of an entry.

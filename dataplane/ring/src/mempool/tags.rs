@@ -11,7 +11,7 @@ use super::slots::Slots;
 use crate::index::{Hasher, Index, NIL};
 
 /// How many nodes ahead a walk asks for.
-pub(super) const AHEAD: usize = 8;
+pub(super) const AHEAD: usize = 16;
 
 /// An entry's place in the list of a tag.
 #[derive(Clone, Copy, Debug)]

@@ -98,7 +98,7 @@ impl<M: Copy> Mempool<M> {
         let mut chains: BTreeMap<_, BTreeMap<u64, u32>> = BTreeMap::new();
         for &entry in live {
             let nonce = self.slots.hot[entry as usize].nonce;
-            let chain = chains.entry(self.slots.cold[entry as usize].sender).or_default();
+            let chain = chains.entry(self.senders.address(self.slots.hot[entry as usize].chain)).or_default();
             assert!(chain.insert(nonce, entry).is_none());
         }
         assert_eq!(self.senders.open_chains(), chains.len());
