@@ -11,6 +11,7 @@ pub mod comparison;
 pub mod fingerprint;
 pub mod fixtures;
 pub mod plane;
+pub mod plot;
 pub mod testpmd;
 pub mod two_threads;
 

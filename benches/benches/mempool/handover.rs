@@ -7,8 +7,9 @@
 use crate::peers::{Orders, Peer};
 use crate::workload::{BLOCK_TXS, Offer, Workload};
 use crate::{Pool, insert};
+use arrayvec::ArrayVec;
 use roko_benches::two_threads::run_pinned;
-use roko_ring::mempool::Mempool;
+use roko_ring::mempool::{BURST_MAX, Mempool};
 use roko_ring::spsc::ring;
 use roko_wire::NanoMoment;
 use std::hint::{black_box, spin_loop};
@@ -94,10 +95,11 @@ impl Shared for Mempool<u64> {
         let far = || {
             let (began, mut offered) = (Instant::now(), 0);
             let mut blocks = Blocks { work, made: 0, drained: 0 };
+            let mut burst = ArrayVec::<&Offer, BURST_MAX>::new();
             while offered < total {
-                offered += input.pop_each(32, |offer| {
-                    insert(self, offer, work.now());
-                });
+                offered += input.pop_burst(&mut burst);
+                insert(self, &burst, work.now());
+                burst.clear();
                 blocks.make(self, offered, false);
             }
             blocks.make(self, offered, true);
@@ -113,7 +115,7 @@ impl<O: Orders + Send> Shared for Peer<O> {
         let total = work.offers().count();
         let near = || {
             offer_all(work, pace, |offer| {
-                pool.offer(offer, work.now());
+                pool.offer(&[offer], work.now());
                 offered.fetch_add(1, Ordering::Release);
             })
         };
@@ -141,8 +143,8 @@ fn finish(work: &Workload, pace: Pace, round: Option<(Duration, (Duration, usize
 }
 
 impl<O: Orders> Pool for &Peer<O> {
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
-        self.offer(offer, now)
+    fn insert(&mut self, offers: &[&Offer], now: NanoMoment) -> usize {
+        self.offer(offers, now)
     }
 
     fn drain(

@@ -9,16 +9,19 @@
 //! mutex ([`peers`]); and the same over crossbeam's skip lists. Floor: ten times as fast as the obvious shape.
 //!
 //! `mempool` runs all of it on one thread, `mempool_two_cores` between two, and `mempool_verifying_core` shows what the
-//! core pays that offers a transaction every 4 us, as one that checks signatures does ([`handover`]).
+//! core pays that offers a transaction every 4 us, as one that checks signatures does ([`handover`]). `mempool_depth` is cost
+//! against size ([`depth`]).
 
+mod depth;
 mod handover;
 mod peers;
 mod workload;
 
+use arrayvec::ArrayVec;
 use handover::Pace;
 use peers::{Heap, Peer, Skip};
 use roko_benches::{Comparison, Report};
-use roko_ring::mempool::{Config, Limits, Mempool, NewTx, Span, Verdict};
+use roko_ring::mempool::{BURST_MAX, Config, Key, Limits, Mempool, NewTx, Span, Verdict};
 use roko_wire::NanoMoment;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,8 +30,8 @@ use workload::{BLOCK_TXS, Offer, Workload};
 
 /// What a pool does here.
 trait Pool {
-    /// Offers a transaction; whether it is pooled now.
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool;
+    /// Offers transactions, [`BURST_MAX`] at most; returns how many are pooled now.
+    fn insert(&mut self, offers: &[&Offer], now: NanoMoment) -> usize;
     /// Takes a block's worth below `until` out under `tag`, in order, and shows moment and bytes of each.
     fn drain(
         &mut self,
@@ -41,9 +44,19 @@ trait Pool {
     fn finalize(&mut self, tag: u64, now: NanoMoment) -> usize;
 }
 
-/// Offers a transaction to the ring's pool.
-fn insert(pool: &mut Mempool<u64>, offer: &Offer, now: NanoMoment) -> bool {
-    let tx = NewTx {
+/// Offers transactions to the ring's pool, as the stage that owns it does. Returns how many are pooled now.
+fn insert(pool: &mut Mempool<u64>, offers: &[&Offer], now: NanoMoment) -> usize {
+    let mut pooled = 0;
+    pool.insert_burst(offers, now, key, new_tx, |_, result| pooled += usize::from(result.is_ok()));
+    pooled
+}
+
+fn key<'a>(offer: &'a &Offer) -> Key<'a> {
+    Key { id: &offer.id, sender: &offer.sender, bytes_len: offer.bytes.len() }
+}
+
+fn new_tx<'a>(offer: &'a &Offer) -> NewTx<'a, u64> {
+    NewTx {
         id: offer.id,
         sender: offer.sender,
         nonce: offer.nonce,
@@ -54,13 +67,12 @@ fn insert(pool: &mut Mempool<u64>, offer: &Offer, now: NanoMoment) -> bool {
         valid_until: offer.valid_until,
         meta: offer.tie_break,
         bytes: &offer.bytes,
-    };
-    pool.insert(&tx, now).is_ok()
+    }
 }
 
 impl Pool for Mempool<u64> {
-    fn insert(&mut self, offer: &Offer, now: NanoMoment) -> bool {
-        insert(self, offer, now)
+    fn insert(&mut self, offers: &[&Offer], now: NanoMoment) -> usize {
+        insert(self, offers, now)
     }
 
     fn drain(
@@ -110,8 +122,15 @@ fn rounds(txs: usize, mut pool: impl Pool, phases: Rc<RefCell<Phases>>) -> impl 
 fn round(txs: usize, pool: &mut impl Pool, work: &Workload, phases: &mut Phases) -> Duration {
     let began = Instant::now();
     let mut pooled = 0;
-    for offer in work.offers() {
-        pooled += usize::from(pool.insert(offer, work.now()));
+    let mut burst = ArrayVec::<&Offer, BURST_MAX>::new();
+    let mut offers = work.offers();
+    loop {
+        burst.extend(offers.by_ref().take(BURST_MAX));
+        if burst.is_empty() {
+            break;
+        }
+        pooled += pool.insert(&burst, work.now());
+        burst.clear();
     }
     let inserted = Instant::now();
     let (mut last, mut bytes, mut drained, mut blocks) = (NanoMoment::ZERO, 0, 0, 0);
@@ -185,5 +204,6 @@ fn main() {
     for txs in [1_024, 16_384] {
         compare_between_cores(txs, Pace::Checked, &mut criterion, &mut report);
     }
+    depth::run(&mut criterion, &mut report);
     report.finish(criterion);
 }

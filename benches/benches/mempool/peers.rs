@@ -175,28 +175,22 @@ impl<O: Orders> Inner<O> {
         block.push(id);
         (sender, nonce)
     }
-}
 
-impl<O: Orders> Peer<O> {
-    pub(crate) fn offer(&self, offer: &Offer, now: NanoMoment) -> bool {
-        let mut inner = self.inner.lock().expect("no thread panicked");
-        let inner = &mut *inner;
-        if offer.valid_until < now
-            || inner.txs.contains_key(&offer.id)
-            || inner.remembered.contains(&offer.id)
+    fn offer(&mut self, offer: &Offer, now: NanoMoment, txs_max: usize) -> bool {
+        if offer.valid_until < now || self.txs.contains_key(&offer.id) || self.remembered.contains(&offer.id)
         {
             return false;
         }
-        let chain = inner.senders.get(&offer.sender);
+        let chain = self.senders.get(&offer.sender);
         if chain.is_some_and(|chain| chain.contains_key(&offer.nonce) || chain.len() >= 64) {
             return false;
         }
-        if inner.txs.len() >= self.txs_max && !inner.evict(offer.fee) {
+        if self.txs.len() >= txs_max && !self.evict(offer.fee) {
             return false;
         }
-        inner.senders.entry(offer.sender).or_default().insert(offer.nonce, offer.id);
-        inner.orders.add_time((offer.time, offer.tie_break, offer.id));
-        inner.orders.add_fee(offer.fee, offer.id);
+        self.senders.entry(offer.sender).or_default().insert(offer.nonce, offer.id);
+        self.orders.add_time((offer.time, offer.tie_break, offer.id));
+        self.orders.add_fee(offer.fee, offer.id);
         let tx = Tx {
             sender: offer.sender,
             nonce: offer.nonce,
@@ -206,8 +200,62 @@ impl<O: Orders> Peer<O> {
             in_flight: false,
             bytes: offer.bytes.to_vec(),
         };
-        inner.txs.insert(offer.id, tx);
+        self.txs.insert(offer.id, tx);
         true
+    }
+
+    fn take_block(&mut self, tag: u64, until: NanoMoment, sink: &mut dyn FnMut(NanoMoment, &[u8])) -> usize {
+        let (mut block, mut held) = (Vec::new(), HashMap::new());
+        while block.len() < BLOCK_TXS {
+            let Some(key) = self.orders.pop_first_below(until) else { break };
+            let tx = &self.txs[&key.2];
+            let chain = &self.senders[&tx.sender];
+            if chain.first_key_value().is_some_and(|(first, _)| *first < tx.nonce) {
+                held.insert((tx.sender, tx.nonce), key);
+                continue;
+            }
+            let (sender, mut nonce) = self.take(key.2, &mut block, sink);
+            // Its successors that the line has passed over follow at once.
+            while block.len() < BLOCK_TXS && !held.is_empty() {
+                let Some(next) = held.remove(&(sender, nonce + 1)) else { break };
+                (_, nonce) = self.take(next.2, &mut block, sink);
+            }
+        }
+        for key in held.into_values() {
+            self.orders.add_time(key);
+        }
+        let count = block.len();
+        self.in_flight_txs += count;
+        if count > 0 {
+            self.in_flight.insert(tag, block);
+        }
+        count
+    }
+
+    fn release(&mut self, tag: u64, txs_max: usize) -> usize {
+        let block = self.in_flight.remove(&tag).unwrap_or_default();
+        for id in &block {
+            self.txs.remove(id);
+            self.remembered.insert(*id);
+            self.remembered_order.push_back(*id);
+            if self.remembered_order.len() > 4 * txs_max
+                && let Some(oldest) = self.remembered_order.pop_front()
+            {
+                self.remembered.remove(&oldest);
+            }
+        }
+        self.in_flight_txs -= block.len();
+        let (txs, pending) = (&self.txs, self.txs.len() - self.in_flight_txs);
+        self.orders.clean(pending, |id| txs.get(id).is_some_and(|tx| !tx.in_flight));
+        block.len()
+    }
+}
+
+impl<O: Orders> Peer<O> {
+    /// Offers transactions under one lock; returns how many are pooled now.
+    pub(crate) fn offer(&self, offers: &[&Offer], now: NanoMoment) -> usize {
+        let mut inner = self.inner.lock().expect("no thread panicked");
+        offers.iter().filter(|offer| inner.offer(offer, now, self.txs_max)).count()
     }
 
     pub(crate) fn take_block(
@@ -217,51 +265,11 @@ impl<O: Orders> Peer<O> {
         sink: &mut dyn FnMut(NanoMoment, &[u8]),
     ) -> usize {
         let mut inner = self.inner.lock().expect("no thread panicked");
-        let inner = &mut *inner;
-        let (mut block, mut held) = (Vec::new(), HashMap::new());
-        while block.len() < BLOCK_TXS {
-            let Some(key) = inner.orders.pop_first_below(until) else { break };
-            let tx = &inner.txs[&key.2];
-            let chain = &inner.senders[&tx.sender];
-            if chain.first_key_value().is_some_and(|(first, _)| *first < tx.nonce) {
-                held.insert((tx.sender, tx.nonce), key);
-                continue;
-            }
-            let (sender, mut nonce) = inner.take(key.2, &mut block, sink);
-            // Its successors that the line has passed over follow at once.
-            while block.len() < BLOCK_TXS && !held.is_empty() {
-                let Some(next) = held.remove(&(sender, nonce + 1)) else { break };
-                (_, nonce) = inner.take(next.2, &mut block, sink);
-            }
-        }
-        for key in held.into_values() {
-            inner.orders.add_time(key);
-        }
-        let count = block.len();
-        inner.in_flight_txs += count;
-        if count > 0 {
-            inner.in_flight.insert(tag, block);
-        }
-        count
+        inner.take_block(tag, until, sink)
     }
 
     pub(crate) fn release(&self, tag: u64) -> usize {
         let mut inner = self.inner.lock().expect("no thread panicked");
-        let inner = &mut *inner;
-        let block = inner.in_flight.remove(&tag).unwrap_or_default();
-        for id in &block {
-            inner.txs.remove(id);
-            inner.remembered.insert(*id);
-            inner.remembered_order.push_back(*id);
-            if inner.remembered_order.len() > 4 * self.txs_max
-                && let Some(oldest) = inner.remembered_order.pop_front()
-            {
-                inner.remembered.remove(&oldest);
-            }
-        }
-        inner.in_flight_txs -= block.len();
-        let (txs, pending) = (&inner.txs, inner.txs.len() - inner.in_flight_txs);
-        inner.orders.clean(pending, |id| txs.get(id).is_some_and(|tx| !tx.in_flight));
-        block.len()
+        inner.release(tag, self.txs_max)
     }
 }

@@ -133,3 +133,70 @@ fn offer(noise: &mut Noise, sender: Address, nonce: u64, index: u64) -> Offer {
         bytes: (0..245).map(|_| noise.next_number() as u8).collect(),
     }
 }
+
+/// A stream of blocks' worth of transactions, for a pool in which so many stand all the time.
+pub(crate) struct Stream {
+    noise: Noise,
+    senders: Vec<(Address, u64)>,
+    next_sender: usize,
+    made: u64,
+    block: u64,
+    /// How many of those made have not been drained.
+    standing: u64,
+    bytes: Box<[u8]>,
+}
+
+/// Time between two transactions of a stream: a million of them stand within the window of the pool's time index.
+const STREAM_STEP_NS: u64 = 500;
+
+impl Stream {
+    /// A stream for so many standing transactions.
+    pub(crate) fn new(standing: usize) -> Stream {
+        let mut noise = Noise(11);
+        let senders = (0..standing as u64 / SENDER_TXS).map(|_| (Address(noise.bytes()), 0)).collect();
+        let bytes = (0..245).map(|_| noise.next_number() as u8).collect();
+        Stream { noise, senders, next_sender: 0, made: 0, block: 0, standing: standing as u64, bytes }
+    }
+
+    /// The next transactions, one of each sender in turn.
+    pub(crate) fn next_block(&mut self, txs: usize) -> Vec<Offer> {
+        self.block += 1;
+        (0..txs).map(|_| self.next()).collect()
+    }
+
+    fn next(&mut self) -> Offer {
+        let at = self.next_sender;
+        self.next_sender = (at + 1) % self.senders.len();
+        let (sender, nonce) = self.senders[at];
+        self.senders[at].1 += 1;
+        // Jitter within the time of a few transactions, less than between two of one sender.
+        let time = START.saturating_add(self.made * STREAM_STEP_NS + self.noise.below(16 * STREAM_STEP_NS));
+        self.made += 1;
+        Offer {
+            id: TxId(self.noise.bytes()),
+            sender,
+            nonce,
+            time,
+            tie_break: self.noise.next_number(),
+            fee: u128::from(self.noise.next_number() >> self.noise.below(32)),
+            valid_until: time.saturating_add(HOUR_NS),
+            bytes: self.bytes.clone(),
+        }
+    }
+
+    /// The number of the last block, which names what is drained after it.
+    pub(crate) const fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// Before every transaction that stands.
+    pub(crate) fn from(&self) -> NanoMoment {
+        let drained = self.made.saturating_sub(self.standing + BLOCK_TXS as u64);
+        START.saturating_add(drained.saturating_sub(32) * STREAM_STEP_NS)
+    }
+
+    /// The owner's clock.
+    pub(crate) fn now(&self) -> NanoMoment {
+        START.saturating_add(self.made * STREAM_STEP_NS)
+    }
+}

@@ -64,6 +64,21 @@ impl Index {
         self.len += 1;
     }
 
+    /// Puts another index, of the same key, in the place of one that is present.
+    #[inline]
+    pub(crate) fn replace(&mut self, hash: u32, index: u32, by: u32) {
+        let wanted = u64::from(hash) << 32 | u64::from(index);
+        let mut at = hash as usize & self.mask;
+        while self.cells[at] != wanted {
+            debug_assert_ne!(self.cells[at], EMPTY, "only a present key is replaced");
+            if self.cells[at] == EMPTY {
+                return;
+            }
+            at = (at + 1) & self.mask;
+        }
+        self.cells[at] = u64::from(hash) << 32 | u64::from(by);
+    }
+
     /// Removes an index that is present, and closes the gap so that every probe still ends at a free cell.
     pub(crate) fn remove(&mut self, hash: u32, index: u32) {
         let wanted = u64::from(hash) << 32 | u64::from(index);
@@ -117,8 +132,9 @@ impl Hasher {
     #[inline]
     pub(crate) fn id(&self, id: &TxId) -> u32 {
         let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|byte| id.0[at * 8 + byte]));
-        let [a, b, c, d, e] = self.keys;
-        finish(fold(word(0) ^ a, word(1) ^ b) ^ fold(word(2) ^ c, word(3) ^ d), e)
+        let [a, b, c, d, _] = self.keys;
+        // Ids are hashes: nothing is left to spread.
+        ((fold(word(0) ^ a, word(1) ^ b) ^ fold(word(2) ^ c, word(3) ^ d)) >> 16) as u32
     }
 
     #[inline]

@@ -23,7 +23,7 @@ use crate::verify::stamp_of;
 use arrayvec::ArrayVec;
 use deferred::Deferred;
 use ed25519_zebra::SigningKey;
-use roko_ring::mempool::{Limits, Mempool, NewTx, Refused, Span, Verdict};
+use roko_ring::mempool::{Key, Limits, Mempool, NewTx, Refused, Span, Verdict};
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::limits::{TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::merkle::Tree;
@@ -125,6 +125,8 @@ type LateBatch = ArrayVec<(TxId, NanoMoment, u8), TXS_PER_MESSAGE_MAX>;
 /// The stage.
 pub struct Order<B> {
     links: OrderLinks<B>,
+    /// Frames that are inserted in this poll.
+    frames: Box<ArrayVec<StampedFrame<B>, FRAMES_PER_POLL>>,
     pool: Mempool<StampProof>,
     clock: ClockPage,
     chain_id: ChainId,
@@ -162,6 +164,7 @@ impl<B: FrameBuf> Order<B> {
         let latency = LatencyRecorder::new(Since::Wire, clock.clone());
         Ok(Order {
             pool: Mempool::new(&config.mempool)?,
+            frames: Box::default(),
             links,
             clock,
             chain_id: config.chain_id,
@@ -187,59 +190,44 @@ impl<B: FrameBuf> Order<B> {
         Received::from_map(&self.clock.read(), tsc, StampedBy::Poll)
     }
 
-    fn insert(&mut self, frame: &StampedFrame<B>, now: NanoMoment) {
-        for tx in &frame.txs {
-            let inserted = self.pool.insert(
-                &NewTx {
-                    id: tx.id,
-                    sender: tx.sender,
-                    nonce: tx.nonce,
-                    time: tx.stamp.time,
-                    tie_break: tie_break(&self.seed, &tx.id),
-                    fee: tx.max_fee,
-                    gas: tx.gas_limit,
-                    valid_until: tx.valid_until,
-                    meta: StampProof::new(tx.stamp, frame.root, tx.leaf_index, &tx.path, self.seed_count),
-                    bytes: tx.wire.of(frame.buf.data()),
-                },
-                now,
-            );
-            match inserted {
+    /// Inserts the transactions of the frames at hand, all of them as one burst, and lets the frames go.
+    fn insert_frames(&mut self, now: NanoMoment) {
+        let Order { pool, frames, links, counters, latency, late_due, .. } = self;
+        let (seed, seed_count, watermark) = (&self.seed, self.seed_count, self.watermark);
+        let txs: ArrayVec<_, { FRAMES_PER_POLL * TXS_PER_MESSAGE_MAX }> =
+            frames.iter().flat_map(|frame| frame.txs.iter().map(move |tx| (frame, tx))).collect();
+        pool.insert_burst(
+            &txs,
+            now,
+            |(_, tx)| Key { id: &tx.id, sender: &tx.sender, bytes_len: tx.wire.len.into() },
+            |(frame, tx)| NewTx {
+                id: tx.id,
+                sender: tx.sender,
+                nonce: tx.nonce,
+                time: tx.stamp.time,
+                tie_break: tie_break(seed, &tx.id),
+                fee: tx.max_fee,
+                gas: tx.gas_limit,
+                valid_until: tx.valid_until,
+                meta: StampProof::new(tx.stamp, frame.root, tx.leaf_index, &tx.path, seed_count),
+                bytes: tx.wire.of(frame.buf.data()),
+            },
+            |(frame, tx), inserted| match inserted {
                 Ok(inserted) => {
-                    self.latency.note(frame.received_of(tx));
-                    self.counters.count(OrderCounter::Inserted);
-                    self.counters.add(OrderCounter::Evicted, u64::from(inserted.evicted.is_some()));
-                    self.counters.add(OrderCounter::Replaced, u64::from(inserted.replaced.is_some()));
-                    self.report_seen(frame, tx, now);
+                    latency.note(frame.received_of(tx));
+                    counters.count(OrderCounter::Inserted);
+                    counters.add(OrderCounter::Evicted, u64::from(inserted.evicted.is_some()));
+                    counters.add(OrderCounter::Replaced, u64::from(inserted.replaced.is_some()));
+                    *late_due |= tx.stamp.time < watermark;
+                    if links.seen.push(seen(frame, tx, now)).is_err() {
+                        counters.count(OrderCounter::SeenDropped);
+                    }
                 }
-                Err(refused) => self.counters.count(match refused {
-                    Refused::Duplicate => OrderCounter::Duplicate,
-                    Refused::RecentlyFinal => OrderCounter::RecentlyFinal,
-                    Refused::Expired => OrderCounter::Expired,
-                    Refused::TooLarge => OrderCounter::TooLarge,
-                    Refused::FeeTooLow => OrderCounter::FeeTooLow,
-                    Refused::NonceOccupied => OrderCounter::NonceOccupied,
-                    Refused::SenderLimit => OrderCounter::SenderLimit,
-                }),
-            }
-        }
-    }
-
-    fn report_seen(&mut self, frame: &StampedFrame<B>, tx: &VerifiedTx, now: NanoMoment) {
-        self.late_due |= tx.stamp.time < self.watermark;
-        let seen = Seen {
-            id: tx.id,
-            sender: tx.sender,
-            stamp: tx.stamp,
-            root: frame.root,
-            pooled: now,
-            received: frame.received,
-            valid_until: tx.valid_until,
-            own: frame.own,
-        };
-        if self.links.seen.push(seen).is_err() {
-            self.counters.count(OrderCounter::SeenDropped);
-        }
+                Err(refused) => counters.count(counter_of(refused)),
+            },
+        );
+        drop(txs);
+        frames.clear();
     }
 
     /// Executes a command; false, and the command waits, when it needs a buffer and none is free.
@@ -403,11 +391,8 @@ impl<B: FrameBuf> Stage for Order<B> {
         let (mut work, backpressured) = self.run_commands(cx.tsc);
         if !self.links.input.is_empty() {
             let now = self.now(cx.tsc).moment;
-            for _ in 0..FRAMES_PER_POLL {
-                let Some(frame) = self.links.input.pop() else { break };
-                self.insert(&frame, now);
-                work += 1;
-            }
+            work += self.links.input.pop_burst(&mut self.frames);
+            self.insert_frames(now);
             self.latency.settle();
         }
         for _ in 0..LATE_BATCHES_PER_POLL {
@@ -443,6 +428,32 @@ impl<B: FrameBuf> Stage for Order<B> {
 
     fn metrics(&self) -> Arc<StageMetrics> {
         self.counters.shared()
+    }
+}
+
+/// The report of a transaction that was pooled.
+fn seen<B>(frame: &StampedFrame<B>, tx: &VerifiedTx, pooled: NanoMoment) -> Seen {
+    Seen {
+        id: tx.id,
+        sender: tx.sender,
+        stamp: tx.stamp,
+        root: frame.root,
+        pooled,
+        received: frame.received,
+        valid_until: tx.valid_until,
+        own: frame.own,
+    }
+}
+
+const fn counter_of(refused: Refused) -> OrderCounter {
+    match refused {
+        Refused::Duplicate => OrderCounter::Duplicate,
+        Refused::RecentlyFinal => OrderCounter::RecentlyFinal,
+        Refused::Expired => OrderCounter::Expired,
+        Refused::TooLarge => OrderCounter::TooLarge,
+        Refused::FeeTooLow => OrderCounter::FeeTooLow,
+        Refused::NonceOccupied => OrderCounter::NonceOccupied,
+        Refused::SenderLimit => OrderCounter::SenderLimit,
     }
 }
 

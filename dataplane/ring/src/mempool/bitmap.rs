@@ -1,21 +1,29 @@
-//! A fixed bitmap with a summary level: the next bit set is found in a few word operations.
+//! A fixed bitmap with two summary levels: the next bit set is found in a few word operations.
 
 pub(super) struct Bitmap {
     words: Box<[u64]>,
     /// Bit w of the summary says that `words[w]` is not zero.
     summary: Box<[u64]>,
+    /// Bit s says that `summary[s]` is not zero; a handful of words for a million bits.
+    top: Box<[u64]>,
 }
 
 impl Bitmap {
     pub(super) fn new(bits: usize) -> Bitmap {
         let words = bits.div_ceil(64);
-        Bitmap { words: vec![0; words].into(), summary: vec![0; words.div_ceil(64)].into() }
+        let summary = words.div_ceil(64);
+        Bitmap {
+            words: vec![0; words].into(),
+            summary: vec![0; summary].into(),
+            top: vec![0; summary.div_ceil(64)].into(),
+        }
     }
 
     #[inline]
     pub(super) fn set(&mut self, bit: usize) {
         self.words[bit / 64] |= 1 << (bit % 64);
         self.summary[bit / 4096] |= 1 << (bit / 64 % 64);
+        self.top[bit / 262_144] |= 1 << (bit / 4096 % 64);
     }
 
     #[inline]
@@ -23,23 +31,43 @@ impl Bitmap {
         let word = &mut self.words[bit / 64];
         *word &= !(1 << (bit % 64));
         if *word == 0 {
-            self.summary[bit / 4096] &= !(1 << (bit / 64 % 64));
+            self.clear_summary(bit);
+        }
+    }
+
+    fn clear_summary(&mut self, bit: usize) {
+        let word = &mut self.summary[bit / 4096];
+        *word &= !(1 << (bit / 64 % 64));
+        if *word == 0 {
+            self.top[bit / 262_144] &= !(1 << (bit / 4096 % 64));
         }
     }
 
     /// The lowest bit set at or after `from`.
+    #[inline]
     pub(super) fn next_set(&self, from: usize) -> Option<usize> {
         let first = from / 64;
         let here = self.words.get(first)? & (u64::MAX << (from % 64));
         if here != 0 {
             return Some(first * 64 + here.trailing_zeros() as usize);
         }
-        let word = next_in(&self.summary, first + 1)?;
+        let word = self.next_word(first + 1)?;
         Some(word * 64 + self.words[word].trailing_zeros() as usize)
     }
 
+    /// The first word from `from` on that is not zero.
+    fn next_word(&self, from: usize) -> Option<usize> {
+        let first = from / 64;
+        let here = self.summary.get(first)? & (u64::MAX << (from % 64));
+        if here != 0 {
+            return Some(first * 64 + here.trailing_zeros() as usize);
+        }
+        let summary = next_in(&self.top, first + 1)?;
+        Some(summary * 64 + self.summary[summary].trailing_zeros() as usize)
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
-        (self.words.len() + self.summary.len()) * 8
+        (self.words.len() + self.summary.len() + self.top.len()) * 8
     }
 }
 
@@ -60,10 +88,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn next_set_is_the_lowest_at_or_after(bits in prop::collection::btree_set(0_usize..20_000, 0..40),
-                                              cleared in prop::collection::vec(0_usize..20_000, 0..40),
-                                              from in 0_usize..20_100) {
-            let mut map = Bitmap::new(20_000);
+        fn next_set_is_the_lowest_at_or_after(bits in prop::collection::btree_set(0_usize..600_000, 0..40),
+                                              cleared in prop::collection::vec(0_usize..600_000, 0..40),
+                                              from in 0_usize..600_100) {
+            let mut map = Bitmap::new(600_000);
             let mut model = bits.clone();
             bits.iter().for_each(|&bit| map.set(bit));
             for bit in cleared.iter().copied().chain(bits.iter().copied().step_by(3)) {

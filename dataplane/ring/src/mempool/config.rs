@@ -22,7 +22,8 @@ pub struct SlotClass {
 pub struct Config {
     /// Byte slots by ascending size. Their total is the most transactions the pool holds.
     pub classes: [SlotClass; SLOT_CLASSES],
-    /// Width of a tick of the time wheel, as a power of two of nanoseconds: 17 (131 us) to 20 (1.05 ms) suit.
+    /// Width of a tick of the time wheel, as a power of two of nanoseconds. About the time between two transactions suits:
+    /// those of one tick are sorted, those of different ticks stand in order by themselves.
     pub tick_ns_log2: u32,
     /// Ticks of the wheel, a power of two. What lies outside the window costs O(log n) instead of O(1).
     pub ticks: usize,
@@ -40,7 +41,7 @@ pub struct Config {
 
 impl Config {
     /// A pool of `txs` transactions: five in eight up to 256 bytes (a transfer takes 245 with an ed25519 key), a quarter up to
-    /// 512, and an eighth of any size. A window of 4,096 ticks of 262 us, a little over a second.
+    /// 512, and an eighth of any size. A window of a million ticks of 1,024 ns, a little over a second.
     #[must_use]
     pub fn for_txs(txs: usize, seed: u64) -> Config {
         let (large, medium) = ((txs / 8).max(1), (txs / 4).max(1));
@@ -51,8 +52,8 @@ impl Config {
                 SlotClass { slot_bytes: 512, slots: medium },
                 SlotClass { slot_bytes: TX_BYTES_MAX, slots: large },
             ],
-            tick_ns_log2: 18,
-            ticks: 4096,
+            tick_ns_log2: 10,
+            ticks: 1 << 20,
             remembered_max: txs * 4,
             sender_txs_max: 64,
             tags_max: 256,
@@ -72,9 +73,11 @@ impl Config {
     /// # Errors
     /// Names the first setting that does not, and what it must be.
     pub fn check(&self) -> Result<(), ConfigError> {
-        // Two free indices above the entries and the remembered hashes stand for "none" in the hash index.
+        // Two free indices above the entries and the remembered hashes stand for "none" in the hash index. A place in the
+        // eviction order and one of a transaction's tags take four bits and two more than an entry.
         let indices = self.txs_max().saturating_add(self.remembered_max);
-        if self.txs_max() == 0 || indices > u32::MAX as usize / 4 {
+        if self.txs_max() == 0 || indices > u32::MAX as usize / 4 || self.txs_max() >= super::fees::LINES_MAX
+        {
             return Err(ConfigError::Indices(indices));
         }
         if !self.classes.is_sorted_by(|a, b| a.slot_bytes < b.slot_bytes)
@@ -101,8 +104,10 @@ impl Config {
 /// Sizes that do not fit together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The pool is empty, or indices of 30 bits cannot name everything in it.
-    #[error("{0} transactions and remembered hashes: use 1 to 1,073,741,823, with at least one slot")]
+    /// The pool is empty, or its indices cannot name everything in it.
+    #[error(
+        "{0} transactions and remembered hashes: use 1 to 1,073,741,823, of which 1 to 268,435,455 transactions"
+    )]
     Indices(usize),
     /// Slot sizes out of order or too large.
     #[error("byte slots must be listed by ascending size, at most 65,535 bytes each")]

@@ -11,11 +11,17 @@
 //! the line goes on behind them.
 
 use super::Mempool;
-use super::slots::{Place, SENDER};
+use super::senders::is_next;
+use super::slots::Place;
 use super::types::{DrainReport, Drained, Ended, Limits, Span, Verdict};
 use super::wheel::Home;
 use crate::index::NIL;
+use crate::prefetch;
 use roko_wire::NanoMoment;
+
+/// How many transactions ahead of the present one the drain asks for an entry's lines, and for what they lead to.
+const AHEAD: usize = 16;
+const SOON: usize = 8;
 
 /// What became of a transaction that was offered.
 enum Offer {
@@ -32,7 +38,41 @@ struct Run<F> {
     /// Entries visited and left, linked through the heap's fields: they go back when the drain ends.
     stash: u32,
     report: DrainReport,
+    line: Line,
     sink: F,
+}
+
+/// The ticks that come next, looked up ahead so that their memory can be asked for. Nothing is added to a tick while a drain
+/// goes on, so what was found stays right.
+struct Line {
+    /// The tick whose entries are visited now.
+    tick: u64,
+    /// Ticks behind it, and the earliest entry of each, from number `taken` to `found` of those found so far.
+    ticks: [u64; AHEAD],
+    entries: [u32; AHEAD],
+    taken: usize,
+    found: usize,
+    /// The last tick that was found.
+    last: u64,
+    /// The tick of the watermark; those behind it are not looked for.
+    end: u64,
+    ended: Option<LineEnd>,
+}
+
+/// Why no more ticks are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// The next is behind the watermark.
+    Watermark,
+    /// The window holds no more; what is beyond it comes next.
+    Window,
+}
+
+impl Line {
+    fn new(from: u64, end: u64) -> Line {
+        let (ticks, entries) = ([0; AHEAD], [NIL; AHEAD]);
+        Line { tick: from, ticks, entries, taken: 0, found: 0, last: from, end, ended: None }
+    }
 }
 
 impl<M: Copy> Mempool<M> {
@@ -67,8 +107,9 @@ impl<M: Copy> Mempool<M> {
             self.counters.drains_refused += 1;
             return report;
         };
-        self.drains += 1;
-        let mut run = Run { span, limits, tag_slot, stash: NIL, report, sink };
+        let first = self.wheel.tick(span.from.0).max(self.wheel.base);
+        let line = Line::new(first, self.wheel.tick(span.watermark.0));
+        let mut run = Run { span, limits, tag_slot, stash: NIL, report, line, sink };
         run.report.ended = self.run(&mut run);
         self.put_stash_back(run.stash);
         self.tags.close_if_empty(&self.hasher, tag_slot);
@@ -81,8 +122,7 @@ impl<M: Copy> Mempool<M> {
 
     /// Walks the line in key order until the watermark or an early end.
     fn run<F: FnMut(Drained<'_, M>) -> Verdict>(&mut self, run: &mut Run<F>) -> Ended {
-        let mut cursor = self.wheel.tick(run.span.from.0);
-        while let Some(entry) = self.wheel.peek(&mut cursor) {
+        while let Some(entry) = self.next_of_line(&mut run.line) {
             let time = NanoMoment(self.slots.hot[entry as usize].time);
             if time >= run.span.watermark {
                 break;
@@ -112,25 +152,81 @@ impl<M: Copy> Mempool<M> {
         Ended::Watermark
     }
 
-    /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.
-    fn is_held(&self, entry: u32) -> bool {
-        let mut at = self.slots.hot[entry as usize].lists[SENDER].prev;
-        if at != NIL && !self.is_next_nonce(at, entry) {
-            return true;
+    /// The earliest entry that was not visited, those that are late left out.
+    #[inline]
+    fn next_of_line(&self, line: &mut Line) -> Option<u32> {
+        let here = self.wheel.root(line.tick);
+        if here != NIL {
+            return Some(here);
         }
-        // What this drain took had nothing pending below it, so the walk ends there; without that, a long chain
-        // would be walked for each of its transactions.
-        while at != NIL && self.slots.cold[at as usize].drain != self.drains {
-            if self.slots.hot[at as usize].place != Place::InFlight {
-                return true;
+        self.look_ahead(line);
+        if line.taken < line.found {
+            line.tick = line.ticks[line.taken % AHEAD];
+            line.taken += 1;
+            let first = self.wheel.root(line.tick);
+            let second = self.slots.hot[first as usize].child;
+            if second != NIL {
+                self.ask_for_taking(second);
             }
-            at = self.slots.hot[at as usize].lists[SENDER].prev;
+            return Some(first);
         }
-        false
+        (line.ended == Some(LineEnd::Window) && self.wheel.overflow != NIL).then_some(self.wheel.overflow)
+    }
+
+    /// Finds the next ticks and asks for their entries. Of a tick's entries the first two are asked for.
+    #[inline]
+    fn look_ahead(&self, line: &mut Line) {
+        while line.ended.is_none() && line.found < line.taken + AHEAD {
+            let Some((tick, entry)) = self.wheel.tick_after(line.last) else {
+                line.ended = Some(LineEnd::Window);
+                return;
+            };
+            if tick > line.end {
+                line.ended = Some(LineEnd::Watermark);
+                return;
+            }
+            self.slots.prefetch(entry);
+            self.slots.prefetch_meta(entry);
+            let soon = line.entries[(line.found + AHEAD - SOON) % AHEAD];
+            if soon != NIL {
+                self.ask_for_taking(soon);
+                self.ask_for_second(soon);
+            }
+            (line.ticks[line.found % AHEAD], line.entries[line.found % AHEAD]) = (tick, entry);
+            line.last = tick;
+            line.found += 1;
+        }
+    }
+
+    /// Asks for what taking an entry touches beside its own lines, which are here.
+    #[inline]
+    fn ask_for_taking(&self, entry: u32) {
+        let hot = &self.slots.hot[entry as usize];
+        self.senders.prefetch_number(hot.chain);
+        self.fees.prefetch(hot.fee_at);
+        self.slots.prefetch_hot(hot.sender.next);
+        prefetch::bytes(self.slots.bytes(entry));
+    }
+
+    /// Asks for the entry of the same tick that comes after its first one, most likely.
+    #[inline]
+    fn ask_for_second(&self, first: u32) {
+        let child = self.slots.hot[first as usize].child;
+        if child != NIL {
+            self.slots.prefetch(child);
+            self.slots.prefetch_meta(child);
+        }
+    }
+
+    /// Whether a lower nonce of the sender stands in the way: a pending one, or a gap.
+    #[inline]
+    fn is_held(&self, entry: u32) -> bool {
+        let hot = &self.slots.hot[entry as usize];
+        hot.gap || self.senders.first_pending(hot.chain) != entry
     }
 
     fn is_next_nonce(&self, prev: u32, next: u32) -> bool {
-        self.slots.cold[prev as usize].nonce.checked_add(1) == Some(self.slots.cold[next as usize].nonce)
+        is_next(self.slots.hot[prev as usize].nonce, self.slots.hot[next as usize].nonce)
     }
 
     /// Takes the sender's next nonces that the line has passed over, directly after `own_place`.
@@ -141,7 +237,7 @@ impl<M: Copy> Mempool<M> {
     ) -> Option<Ended> {
         let mut at = own_place;
         loop {
-            let next = self.slots.hot[at as usize].lists[SENDER].next;
+            let next = self.slots.hot[at as usize].sender.next;
             if next == NIL || !self.is_next_nonce(at, next) || !self.was_passed(run.span, next, own_place) {
                 return None;
             }
@@ -214,7 +310,6 @@ impl<M: Copy> Mempool<M> {
         }
         // It has left the time index already; only the eviction order has it still.
         self.slots.hot[entry as usize].place = Place::Awaiting;
-        self.slots.cold[entry as usize].drain = self.drains;
         self.take_off(entry);
         // A pending entry is under no tag, so a node is free.
         self.tags.attach(&mut self.slots, run.tag_slot, entry);

@@ -5,7 +5,7 @@
 //! a drain checks `valid_until` to the nanosecond.
 
 use super::bitmap::Bitmap;
-use super::slots::{EXPIRY, Slots, push_front, unlink};
+use super::slots::{Link, Slots, UNLINKED};
 use crate::index::NIL;
 use roko_wire::NanoMoment;
 
@@ -49,17 +49,29 @@ impl Expiry {
     pub(super) fn link<M: Copy>(&mut self, slots: &mut Slots<M>, entry: u32, not_before: u64) {
         let due = second(slots.cold[entry as usize].valid_until).max(not_before);
         let slot = due.clamp(self.cursor, self.cursor + SLOTS - 1) & (SLOTS - 1);
-        slots.cold[entry as usize].expiry_slot = slot as u32;
-        push_front::<EXPIRY>(&mut slots.hot, &mut self.heads[slot as usize], entry);
-        self.occupied.set(slot as usize);
+        let head = self.heads[slot as usize];
+        match head {
+            NIL => self.occupied.set(slot as usize),
+            head => slots.cold[head as usize].expiry.prev = entry,
+        }
+        self.heads[slot as usize] = entry;
+        let cold = &mut slots.cold[entry as usize];
+        (cold.expiry_slot, cold.expiry) = (slot as u32, Link { prev: NIL, next: head });
     }
 
     #[inline]
     pub(super) fn unlink<M: Copy>(&mut self, slots: &mut Slots<M>, entry: u32) {
-        let slot = slots.cold[entry as usize].expiry_slot as usize;
-        unlink::<EXPIRY>(&mut slots.hot, &mut self.heads[slot], entry);
-        if self.heads[slot] == NIL {
-            self.occupied.clear(slot);
+        let cold = &mut slots.cold[entry as usize];
+        let (slot, Link { prev, next }) = (cold.expiry_slot as usize, cold.expiry);
+        cold.expiry = UNLINKED;
+        match prev {
+            NIL => self.heads[slot] = next,
+            prev => slots.cold[prev as usize].expiry.next = next,
+        }
+        match next {
+            NIL if prev == NIL => self.occupied.clear(slot),
+            NIL => {}
+            next => slots.cold[next as usize].expiry.prev = prev,
         }
     }
 

@@ -1,11 +1,11 @@
 //! Who gets in. Everything is checked before anything changes, so a refusal leaves the pool as it was.
 
 use super::Mempool;
+use super::burst::Hashes;
 use super::fees::fee_class;
 use super::senders::Spot;
 use super::slots::{Cold, Hot, Place};
 use super::types::{Inserted, NewTx, Refused};
-use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 impl<M: Copy> Mempool<M> {
@@ -19,7 +19,19 @@ impl<M: Copy> Mempool<M> {
     /// # Errors
     /// Says why the transaction is not pooled; nothing has changed then.
     pub fn insert(&mut self, tx: &NewTx<'_, M>, now: NanoMoment) -> Result<Inserted, Refused> {
-        let result = self.try_insert(tx, now);
+        let hashes = self.hashes(&tx.id, &tx.sender);
+        self.insert_hashed(tx, hashes, now)
+    }
+
+    /// The same, with the hashes of its id and sender.
+    #[inline]
+    pub(super) fn insert_hashed(
+        &mut self,
+        tx: &NewTx<'_, M>,
+        hashes: Hashes,
+        now: NanoMoment,
+    ) -> Result<Inserted, Refused> {
+        let result = self.try_insert(tx, hashes, now);
         match &result {
             Ok(inserted) => {
                 self.counters.inserted += 1;
@@ -31,52 +43,55 @@ impl<M: Copy> Mempool<M> {
         result
     }
 
-    fn try_insert(&mut self, tx: &NewTx<'_, M>, now: NanoMoment) -> Result<Inserted, Refused> {
+    #[inline]
+    fn try_insert(
+        &mut self,
+        tx: &NewTx<'_, M>,
+        hashes: Hashes,
+        now: NanoMoment,
+    ) -> Result<Inserted, Refused> {
         let byte_class = self.slots.class_for(tx.bytes.len()).ok_or(Refused::TooLarge)?;
         if tx.valid_until < now || tx.valid_until < tx.time {
             return Err(Refused::Expired);
         }
-        match self.lookup(&tx.id) {
+        match self.lookup_hashed(hashes.id, &tx.id) {
             Some(index) if index < self.entries_max => return Err(Refused::Duplicate),
             Some(_) => return Err(Refused::RecentlyFinal),
             None => {}
         }
-        let replaced = self.replaceable(tx, byte_class)?;
-        let fee_class = fee_class(tx.fee);
+        let mut spot = self.senders.spot(&self.slots, hashes.sender, &tx.sender, tx.nonce);
+        let replaced = self.replaceable(tx, spot, byte_class)?;
         let evicted = self.evictable(tx, byte_class, replaced)?;
-        let inserted = Inserted { evicted: self.drop_for(evicted), replaced: self.drop_for(replaced) };
-
-        self.wheel.anchor(&mut self.slots, now);
-        self.expiry.anchor(now);
-        let hot = Hot::new(tx.time.0, tx.tie_break, fee_class);
-        let cold = Cold {
-            id: tx.id,
-            sender: tx.sender,
-            sender_slot: NIL,
-            expiry_slot: NIL,
-            byte_slot: NIL,
-            bytes_len: 0,
-            byte_class: 0,
-            nonce: tx.nonce,
-            gas: tx.gas,
-            fee: tx.fee,
-            valid_until: tx.valid_until,
-            drain: 0,
-            meta: tx.meta,
-        };
-        let class = self.slots.free_class(byte_class).expect("room was made above");
-        let entry = self.slots.allocate(class, hot, cold, tx.bytes);
-        self.ids.insert(self.hasher.id(&tx.id), entry);
-        self.senders.link(&self.hasher, &mut self.slots, entry);
-        self.expiry.link(&mut self.slots, entry, 0);
-        self.fees.link(&mut self.slots, entry);
-        self.place(entry);
+        let mut inserted = Inserted::default();
+        if evicted.is_some() || replaced.is_some() {
+            inserted = Inserted { evicted: self.drop_for(evicted), replaced: self.drop_for(replaced) };
+            // Who left may have been of this chain.
+            spot = self.senders.spot(&self.slots, hashes.sender, &tx.sender, tx.nonce);
+        }
+        self.admit(tx, hashes, spot, byte_class, now);
         Ok(inserted)
     }
 
+    /// Stores a transaction for which there is room, in every index.
+    #[inline]
+    fn admit(&mut self, tx: &NewTx<'_, M>, hashes: Hashes, spot: Spot, byte_class: usize, now: NanoMoment) {
+        self.wheel.anchor(&mut self.slots, now);
+        self.expiry.anchor(now);
+        let hot = Hot::new(tx.time.0, tx.tie_break, tx.nonce);
+        let cold = Cold { fee: tx.fee, valid_until: tx.valid_until, id: tx.id, gas: tx.gas, ..Cold::EMPTY };
+        let class = self.slots.free_class(byte_class).expect("room was made");
+        let entry = self.slots.allocate(class, hot, cold, tx.meta, tx.bytes);
+        self.ids.insert(hashes.id, entry);
+        self.senders.link(hashes.sender, &mut self.slots, spot, &tx.sender, entry);
+        self.expiry.link(&mut self.slots, entry, 0);
+        self.fees.link(&mut self.slots, entry);
+        self.place(entry);
+    }
+
     /// The entry of the same sender and nonce that `tx` may replace.
-    fn replaceable(&self, tx: &NewTx<'_, M>, byte_class: usize) -> Result<Option<u32>, Refused> {
-        match self.senders.spot(&self.hasher, &self.slots, &tx.sender, tx.nonce) {
+    #[inline]
+    fn replaceable(&self, tx: &NewTx<'_, M>, spot: Spot, byte_class: usize) -> Result<Option<u32>, Refused> {
+        match spot {
             Spot::NewSender => Ok(None),
             // One that comes before others is what those wait for: the last of them gives way.
             Spot::Free { chain, .. } if self.senders.txs(chain) >= self.sender_txs_max => {
@@ -95,21 +110,19 @@ impl<M: Copy> Mempool<M> {
 
     /// The entry to evict for a transaction that needs a byte slot of `byte_class` or larger; `None` when there
     /// is room, or when the entry to be replaced leaves a slot that fits.
+    #[inline]
     fn evictable(
         &self,
         tx: &NewTx<'_, M>,
         byte_class: usize,
         replaced: Option<u32>,
     ) -> Result<Option<u32>, Refused> {
-        let fee_class = fee_class(tx.fee);
         let fits = |entry: u32| usize::from(self.slots.cold[entry as usize].byte_class) >= byte_class;
         if self.slots.free_class(byte_class).is_some() || replaced.is_some_and(fits) {
             return Ok(None);
         }
-        let lowest = self
-            .fees
-            .lowest(byte_class)
-            .filter(|lowest| self.slots.hot[*lowest as usize].fee_class < fee_class);
+        let lower = |lowest: &u32| fee_class(self.slots.cold[*lowest as usize].fee) < fee_class(tx.fee);
+        let lowest = self.fees.lowest(byte_class).filter(lower);
         if let Some(lowest) = lowest {
             return Ok(Some(self.senders.last_evictable(&self.slots, lowest, byte_class)));
         }
@@ -119,10 +132,9 @@ impl<M: Copy> Mempool<M> {
     /// The last pending transaction of the same sender that comes after `tx`, pays no more, and leaves a byte slot of
     /// `byte_class` or larger.
     fn own_last(&self, tx: &NewTx<'_, M>, byte_class: usize) -> Option<u32> {
-        let fee_class = fee_class(tx.fee);
         self.senders
             .last_behind(&self.hasher, &self.slots, &tx.sender, tx.nonce, byte_class)
-            .filter(|last| self.slots.hot[*last as usize].fee_class <= fee_class)
+            .filter(|last| fee_class(self.slots.cold[*last as usize].fee) <= fee_class(tx.fee))
     }
 
     fn drop_for(&mut self, entry: Option<u32>) -> Option<roko_wire::TxId> {

@@ -40,7 +40,7 @@ impl<M: Copy> Mempool<M> {
         }
         let hot = &mut self.slots.hot[entry as usize];
         (hot.time, hot.tie_break) = (time.0, tie_break);
-        self.slots.cold[entry as usize].meta = meta;
+        self.slots.meta[entry as usize] = meta;
         if place != Place::InFlight {
             self.place(entry);
         }

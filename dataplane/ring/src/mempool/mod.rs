@@ -11,14 +11,19 @@
 //!                         Awaiting      evict, replace, expire, remove: from any pending state to (not here)
 //! ```
 //!
-//! Where to look: `insert` (who gets in), `drain` (the order, and the rule validators recheck), `flight` (tags),
+//! Where to look: `insert` (who gets in), `burst` (many at once), `drain` (the order, and the rule validators recheck), `flight` (tags),
 //! `late` (stamping anew), `expire`. Beneath them `slots` (memory), `wheel` and `heap` (time), `fees` (eviction),
 //! `senders` (nonces), `tags`, `expiry`, `remembered`, `index` (hashing) and `bitmap`.
+//!
+//! A pool of more than a few thousand transactions does not fit the cache, and each touches a dozen lines between its
+//! arrival and its end. So whoever goes through many of them (a burst, a drain, the end of a block) asks ahead for the lines
+//! of those that come, and their misses overlap.
 //!
 //! Costs: insertion O(1) amortised inside the wheel's window; a drain O(log n) a transaction visited; a tag
 //! costs its own transactions. No operation walks the pool, whatever times, fees, nonces or ids a peer picks.
 
 mod bitmap;
+mod burst;
 mod config;
 mod drain;
 mod expire;
@@ -38,6 +43,7 @@ mod tests;
 mod types;
 mod wheel;
 
+pub use burst::{BURST_MAX, Key};
 pub use config::{Config, ConfigError, SLOT_CLASSES, SlotClass, TAGS_PER_TX_MAX};
 pub use fees::fee_class;
 pub use stats::{Counters, Stats};
@@ -45,7 +51,7 @@ pub use types::{DrainReport, Drained, Ended, Inserted, Limits, NewTx, Refused, S
 
 use crate::index::{Hasher, Index, NIL};
 use roko_wire::{Address, NanoMoment, TxId};
-use slots::{Place, SENDER, Slots};
+use slots::{Place, Slots};
 
 /// The pool, generic over what the owner keeps with each transaction.
 pub struct Mempool<M> {
@@ -62,8 +68,6 @@ pub struct Mempool<M> {
     entries_max: u32,
     sender_txs_max: u32,
     in_flight: usize,
-    /// Drains so far.
-    drains: u64,
     counters: Counters,
 }
 
@@ -78,7 +82,7 @@ impl<M: Copy> Mempool<M> {
         Ok(Mempool {
             slots: Slots::new(config),
             wheel: wheel::Wheel::new(config.ticks, config.tick_ns_log2),
-            fees: fees::Fees::new(),
+            fees: fees::Fees::new(txs, config.prefault),
             senders: senders::Senders::new(txs, config.prefault),
             expiry: expiry::Expiry::new(),
             tags: tags::Tags::new(config.tags_max, txs),
@@ -88,7 +92,6 @@ impl<M: Copy> Mempool<M> {
             entries_max: txs as u32,
             sender_txs_max: config.sender_txs_max,
             in_flight: 0,
-            drains: 0,
             counters: Counters::default(),
         })
     }
@@ -145,10 +148,10 @@ impl<M: Copy> Mempool<M> {
 
     /// Shows a sender's transactions by ascending nonce, pending and in flight.
     pub fn for_sender(&self, sender: &Address, mut visit: impl FnMut(View<'_, M>)) {
-        let mut at = self.senders.first(&self.hasher, sender);
+        let mut at = self.senders.first(&self.hasher, &self.slots, sender);
         while at != NIL {
             visit(self.view(at));
-            at = self.slots.hot[at as usize].lists[SENDER].next;
+            at = self.slots.hot[at as usize].sender.next;
         }
     }
 
@@ -162,9 +165,9 @@ impl<M: Copy> Mempool<M> {
 
     /// Removes a sender's pending transactions below `nonce`, its next one by the state. Returns how many.
     pub fn drop_below(&mut self, sender: &Address, nonce: u64, mut sink: impl FnMut(TxId)) -> usize {
-        let (mut at, mut dropped) = (self.senders.first(&self.hasher, sender), 0);
-        while at != NIL && self.slots.cold[at as usize].nonce < nonce {
-            let next = self.slots.hot[at as usize].lists[SENDER].next;
+        let (mut at, mut dropped) = (self.senders.first(&self.hasher, &self.slots, sender), 0);
+        while at != NIL && self.slots.hot[at as usize].nonce < nonce {
+            let next = self.slots.hot[at as usize].sender.next;
             if self.slots.hot[at as usize].place != Place::InFlight {
                 sink(self.slots.cold[at as usize].id);
                 self.discard(at);
@@ -177,7 +180,12 @@ impl<M: Copy> Mempool<M> {
     }
 
     fn lookup(&self, id: &TxId) -> Option<u32> {
-        self.ids.find(self.hasher.id(id), |index| match index < self.entries_max {
+        self.lookup_hashed(self.hasher.id(id), id)
+    }
+
+    #[inline]
+    fn lookup_hashed(&self, hash: u32, id: &TxId) -> Option<u32> {
+        self.ids.find(hash, |index| match index < self.entries_max {
             true => self.slots.cold[index as usize].id == *id,
             false => self.remembered.id(index) == id,
         })
@@ -191,15 +199,15 @@ impl<M: Copy> Mempool<M> {
         let (hot, cold) = (&self.slots.hot[entry as usize], &self.slots.cold[entry as usize]);
         View {
             id: cold.id,
-            sender: cold.sender,
-            nonce: cold.nonce,
+            sender: self.senders.address(hot.chain),
+            nonce: hot.nonce,
             time: NanoMoment(hot.time),
             tie_break: hot.tie_break,
             fee: cold.fee,
             gas: cold.gas,
             valid_until: cold.valid_until,
             tags: hot.tags,
-            meta: &cold.meta,
+            meta: &self.slots.meta[entry as usize],
             bytes: self.slots.bytes(entry),
         }
     }
@@ -211,11 +219,13 @@ impl<M: Copy> Mempool<M> {
     }
 
     /// Makes a pending entry leave the time index and the eviction order; it is in flight afterwards.
+    #[inline]
     fn take_off(&mut self, entry: u32) {
         if self.slots.hot[entry as usize].place == Place::Placed {
             self.wheel.remove(&mut self.slots, entry);
         }
-        self.fees.unlink(&mut self.slots, entry);
+        self.fees.unlink(&self.slots, entry);
+        self.senders.no_longer_pending(&self.slots, entry);
         self.slots.hot[entry as usize].place = Place::InFlight;
         self.in_flight += 1;
     }
@@ -227,10 +237,16 @@ impl<M: Copy> Mempool<M> {
         } else {
             self.take_off(entry);
         }
+        self.ids.remove(self.hasher.id(&self.slots.cold[entry as usize].id), entry);
+        self.forget(entry);
+    }
+
+    /// Frees an entry in flight that is under no tag and that its id does not name any more.
+    #[inline]
+    fn forget(&mut self, entry: u32) {
         self.in_flight -= 1;
         self.expiry.unlink(&mut self.slots, entry);
         self.senders.unlink(&self.hasher, &mut self.slots, entry);
-        self.ids.remove(self.hasher.id(&self.slots.cold[entry as usize].id), entry);
         self.slots.release(entry);
     }
 }

@@ -1,4 +1,6 @@
 //! Hashes of finalised transactions, so that a late copy is refused. A ring: the oldest goes first.
+//!
+//! Ids are found through the index of the pool's entries: finality turns an id's cell from its entry to its place here.
 
 use crate::index::{Hasher, Index};
 use roko_wire::{NanoMoment, TxId};
@@ -36,35 +38,47 @@ impl Remembered {
         &self.ring[(index - self.offset) as usize].id
     }
 
-    /// Remembers an id that is not in the table. True when the oldest was forgotten before its time.
-    pub(super) fn push(
-        &mut self,
-        index: &mut Index,
-        hasher: &Hasher,
-        id: TxId,
-        valid_until: NanoMoment,
-        now: NanoMoment,
-    ) -> bool {
-        let forced = self.len == self.capacity && self.forget(index, hasher, now);
+    /// Makes room for one more. True when that forgot the oldest before its time.
+    #[inline]
+    pub(super) fn make_room(&mut self, index: &mut Index, hasher: &Hasher, now: NanoMoment) -> bool {
+        self.len == self.capacity && self.forget(index, hasher, now)
+    }
+
+    /// Remembers an id, for which there is room; what it is in the shared index is returned.
+    #[inline]
+    pub(super) fn push(&mut self, id: TxId, valid_until: NanoMoment) -> u32 {
         let record = Record { id, valid_until };
-        let at = (self.oldest + self.len) % self.capacity;
+        let at = self.wrapped(self.oldest + self.len);
         match self.ring.get_mut(at) {
             Some(place) => *place = record,
             // The ring fills its reserved capacity once, in order.
             None => self.ring.push(record),
         }
         self.len += 1;
-        index.insert(hasher.id(&id), at as u32 + self.offset);
-        forced
+        at as u32 + self.offset
+    }
+
+    /// A place of the ring, from one at most once around.
+    #[inline]
+    fn wrapped(&self, at: usize) -> usize {
+        if at < self.capacity { at } else { at - self.capacity }
     }
 
     /// Forgets the oldest. True when its window was still open at `now`.
     fn forget(&mut self, index: &mut Index, hasher: &Hasher, now: NanoMoment) -> bool {
         let record = self.ring[self.oldest];
         index.remove(hasher.id(&record.id), self.oldest as u32 + self.offset);
-        self.oldest = (self.oldest + 1) % self.capacity;
+        self.oldest = self.wrapped(self.oldest + 1);
         self.len -= 1;
         record.valid_until >= now
+    }
+
+    /// Asks for the index cell of the one that is forgotten after `ahead` others, if all places are taken.
+    #[inline]
+    pub(super) fn prefetch_oldest(&self, index: &Index, hasher: &Hasher, ahead: usize) {
+        if self.len == self.capacity && ahead < self.capacity {
+            index.prefetch(hasher.id(&self.ring[self.wrapped(self.oldest + ahead)].id));
+        }
     }
 
     /// Forgets up to `budget` of the oldest whose windows are over.

@@ -6,8 +6,8 @@
 //!                        ^ a quarter back   ^ the watermark moves on
 //! ```
 //!
-//! Stamps lie near now, so an insertion is O(1): it finds its tick and compares with one root. A heap instead of
-//! a list makes a tick crowded on purpose cost O(log n) a transaction, not O(n). What lies outside the window is
+//! Stamps lie near now, so an insertion is O(1): it finds its tick and compares with one root. Ticks are narrow, so most
+//! hold one transaction, and only the part of the wheel about now is touched. A heap instead of a list makes a tick crowded on purpose cost O(log n) a transaction, not O(n). What lies outside the window is
 //! in one of two heaps, so no time, however far off, is lost or needs a scan. Only `advance` moves the base, and
 //! a whole tick becomes late by one meld.
 
@@ -145,21 +145,31 @@ impl Wheel {
         (tick >= from).then_some(tick)
     }
 
-    /// The earliest entry at or after tick `cursor`, which moves to that entry's tick; late ones are left out.
+    /// The first occupied tick after `cursor` and its earliest entry; late ones and those beyond the window are left out.
     #[inline]
-    pub(super) fn peek(&self, cursor: &mut u64) -> Option<u32> {
-        match self.next_tick(*cursor) {
-            Some(tick) => {
-                *cursor = tick;
-                Some(self.roots[(tick & (self.ticks() - 1)) as usize])
-            }
-            None => (self.overflow != NIL).then_some(self.overflow),
+    pub(super) fn tick_after(&self, cursor: u64) -> Option<(u64, u32)> {
+        let tick = self.next_tick(cursor + 1)?;
+        Some((tick, self.root(tick)))
+    }
+
+    /// The earliest entry of a tick from the base on, or `NIL`; also if it is beyond the window.
+    #[inline]
+    pub(super) fn root(&self, tick: u64) -> u32 {
+        match tick - self.base < self.ticks() {
+            true => self.roots[(tick & (self.ticks() - 1)) as usize],
+            false => NIL,
         }
     }
 
     /// The earliest entry of all.
     pub(super) fn first(&self) -> Option<u32> {
-        if self.late != NIL { Some(self.late) } else { self.peek(&mut 0) }
+        if self.late != NIL {
+            return Some(self.late);
+        }
+        match self.next_tick(self.base) {
+            Some(tick) => Some(self.root(tick)),
+            None => (self.overflow != NIL).then_some(self.overflow),
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

@@ -3,20 +3,21 @@
 use crate::index::NIL;
 use crate::mempool::Mempool;
 use crate::mempool::expiry::second;
-use crate::mempool::slots::{EXPIRY, FEE, Hot, Place, SENDER};
+use crate::mempool::fees::fee_class;
+use crate::mempool::senders::is_next;
+use crate::mempool::slots::{Link, Place};
 use crate::mempool::wheel::Home;
 use roko_wire::NanoMoment;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Entries of an intrusive list, its back links checked.
-fn list(hot: &[Hot], list: usize, head: u32) -> Vec<u32> {
+fn list(head: u32, most: usize, link: impl Fn(u32) -> Link) -> Vec<u32> {
     let (mut at, mut prev, mut entries) = (head, NIL, Vec::new());
     while at != NIL {
-        let link = hot[at as usize].lists[list];
-        assert_eq!(link.prev, prev, "back link in list {list}");
+        assert_eq!(link(at).prev, prev, "back link");
         entries.push(at);
-        assert!(entries.len() <= hot.len(), "a cycle in list {list}");
-        (prev, at) = (at, link.next);
+        assert!(entries.len() <= most, "a cycle");
+        (prev, at) = (at, link(at).next);
     }
     entries
 }
@@ -72,20 +73,20 @@ impl<M: Copy> Mempool<M> {
 
     fn check_fees(&self, pending: &BTreeSet<u32>) {
         let mut seen = BTreeSet::new();
-        for (byte_class, fee_class, head) in self.fees.heads() {
-            for entry in list(&self.slots.hot, FEE, head) {
-                assert_eq!(usize::from(self.slots.hot[entry as usize].fee_class), fee_class);
-                assert_eq!(usize::from(self.slots.cold[entry as usize].byte_class), byte_class);
-                assert!(seen.insert(entry));
-            }
+        for (byte_class, class, entry, fee_at) in self.fees.entries() {
+            let cold = &self.slots.cold[entry as usize];
+            assert_eq!((usize::from(fee_class(cold.fee)), usize::from(cold.byte_class)), (class, byte_class));
+            assert_eq!(self.slots.hot[entry as usize].fee_at, fee_at);
+            assert!(seen.insert(entry));
         }
+        assert!(self.fees.lines_used() <= pending.len(), "a line in a list holds an entry");
         assert_eq!(&seen, pending, "the eviction order holds what is pending");
     }
 
     fn check_expiry(&self, live: &BTreeSet<u32>) {
         let mut seen = BTreeSet::new();
         for (slot, head) in self.expiry.heads() {
-            for entry in list(&self.slots.hot, EXPIRY, head) {
+            for entry in list(head, live.len(), |entry| self.slots.cold[entry as usize].expiry) {
                 assert_eq!(self.slots.cold[entry as usize].expiry_slot as usize, slot);
                 assert!(seen.insert(entry));
             }
@@ -96,15 +97,24 @@ impl<M: Copy> Mempool<M> {
     fn check_senders(&self, live: &BTreeSet<u32>) {
         let mut chains: BTreeMap<_, BTreeMap<u64, u32>> = BTreeMap::new();
         for &entry in live {
-            let cold = &self.slots.cold[entry as usize];
-            assert!(chains.entry(cold.sender).or_default().insert(cold.nonce, entry).is_none());
+            let nonce = self.slots.hot[entry as usize].nonce;
+            let chain = chains.entry(self.senders.address(self.slots.hot[entry as usize].chain)).or_default();
+            assert!(chain.insert(nonce, entry).is_none());
         }
         assert_eq!(self.senders.open_chains(), chains.len());
         for (sender, by_nonce) in chains {
-            let (head, tail, txs) = self.senders.ends(&self.hasher, &sender);
-            let chain = list(&self.slots.hot, SENDER, head);
+            let (tail, txs) = self.senders.ends(&self.hasher, &sender);
+            let head = self.senders.first(&self.hasher, &self.slots, &sender);
+            let chain = list(head, live.len(), |entry| self.slots.hot[entry as usize].sender);
             assert_eq!(chain, by_nonce.values().copied().collect::<Vec<_>>(), "chain by nonce");
             assert_eq!((chain.last(), chain.len() as u32), (Some(&tail), txs));
+            let hot = |entry: u32| &self.slots.hot[entry as usize];
+            let first = chain.iter().find(|entry| hot(**entry).place != Place::InFlight);
+            assert_eq!(self.senders.first_pending(hot(head).chain), first.copied().unwrap_or(NIL));
+            assert!(!hot(head).gap);
+            for pair in chain.windows(2) {
+                assert_eq!(hot(pair[1]).gap, !is_next(hot(pair[0]).nonce, hot(pair[1]).nonce), "gap");
+            }
         }
     }
 
@@ -112,7 +122,7 @@ impl<M: Copy> Mempool<M> {
         let mut held: BTreeMap<u32, u8> = BTreeMap::new();
         let mut open = 0;
         for &tag in tags_used {
-            let entries = self.tags.entries(&self.hasher, tag);
+            let entries = self.tags.entries(&self.slots, &self.hasher, tag);
             open += usize::from(!entries.is_empty());
             entries.into_iter().for_each(|entry| *held.entry(entry).or_default() += 1);
         }

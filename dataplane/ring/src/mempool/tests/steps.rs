@@ -27,6 +27,8 @@ enum Step {
         gas: u64,
         odd: u8,
     },
+    /// Insertions as one burst.
+    Burst(Vec<Step>),
     Drain {
         tag: u64,
         back: u64,
@@ -63,19 +65,39 @@ enum Step {
     Pass(u64),
 }
 
+fn window() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0_u64..60_000, 2 => 0_u64..5_000_000_000, 1 => 0_u64..(1 << 49)]
+}
+
+fn ahead() -> impl Strategy<Value = i64> {
+    prop_oneof![-2000_i64..2000, Just(0), -3_i64..3, -20_000_i64..40_000]
+}
+
+fn insertion() -> impl Strategy<Value = Step> {
+    let fee = prop_oneof![0_u128..12, 1_000_u128..1_300, any::<u128>()];
+    (0..IDS, 0_u8..5, 0_u64..6, ahead(), fee, window(), 0_usize..70, 0_u64..15, any::<u8>()).prop_map(
+        |(id, sender, nonce, ahead, fee, window, bytes, gas, odd)| Step::Insert {
+            id,
+            sender,
+            nonce,
+            ahead,
+            fee,
+            window,
+            bytes,
+            gas,
+            odd,
+        },
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let tag = || 0..TAGS;
-    let window = || prop_oneof![4 => 0_u64..60_000, 2 => 0_u64..5_000_000_000, 1 => 0_u64..(1 << 49)];
     let limits =
         (0_usize..12, prop_oneof![Just(usize::MAX), 0_usize..200], prop_oneof![Just(u64::MAX), 0_u64..40])
             .prop_map(|(txs, bytes, gas)| Limits { txs, bytes, gas });
-    let ahead = || prop_oneof![-2000_i64..2000, Just(0), -3_i64..3, -20_000_i64..40_000];
-    let fee = prop_oneof![0_u128..12, 1_000_u128..1_300, any::<u128>()];
     prop_oneof![
-        12 => (0..IDS, 0_u8..5, 0_u64..6, ahead(), fee, window(), 0_usize..70, 0_u64..15, any::<u8>())
-            .prop_map(|(id, sender, nonce, ahead, fee, window, bytes, gas, odd)| Step::Insert {
-                id, sender, nonce, ahead, fee, window, bytes, gas, odd
-            }),
+        12 => insertion(),
+        1 => prop::collection::vec(insertion(), 0..2 * BURST_MAX).prop_map(Step::Burst),
         4 => (tag(), 0_u64..30_000, 0_u64..40_000, limits, any::<u8>(), any::<bool>())
             .prop_map(|(tag, back, width, limits, refuse, after)| Step::Drain { tag, back, width, limits, refuse, after }),
         3 => (0..IDS, tag()).prop_map(|(id, tag)| Step::Mark { id, tag }),
@@ -90,6 +112,41 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..4).prop_map(Step::ExpireSome),
         2 => prop_oneof![8 => 0_u64..3_000, 1 => 0_u64..2_000_000_000, 1 => 0_u64..(1 << 48)].prop_map(Step::Pass),
     ]
+}
+
+/// A [`NewTx`] that owns its bytes.
+struct Offer {
+    id: TxId,
+    sender: Address,
+    nonce: u64,
+    time: NanoMoment,
+    tie_break: u64,
+    fee: u128,
+    gas: u64,
+    valid_until: NanoMoment,
+    meta: u64,
+    bytes: Vec<u8>,
+}
+
+impl Offer {
+    fn key(&self) -> Key<'_> {
+        Key { id: &self.id, sender: &self.sender, bytes_len: self.bytes.len() }
+    }
+
+    fn new_tx(&self) -> NewTx<'_, u64> {
+        NewTx {
+            id: self.id,
+            sender: self.sender,
+            nonce: self.nonce,
+            time: self.time,
+            tie_break: self.tie_break,
+            fee: self.fee,
+            gas: self.gas,
+            valid_until: self.valid_until,
+            meta: self.meta,
+            bytes: &self.bytes,
+        }
+    }
 }
 
 struct Both {
@@ -116,6 +173,7 @@ impl Both {
         let now = NanoMoment(self.now);
         match *step {
             Step::Insert { .. } => self.insert(step),
+            Step::Burst(ref steps) => self.insert_burst(steps),
             Step::Drain { tag, back, width, limits, refuse, after } => {
                 let from = self.now - u128::from(back);
                 let after = if after { self.last_moment } else { from };
@@ -175,7 +233,31 @@ impl Both {
     }
 
     fn insert(&mut self, step: &Step) {
-        let &Step::Insert { id, sender, nonce, ahead, fee, window, bytes, gas, odd } = step else { return };
+        let Some(tx) = self.offer(step) else { return };
+        let result = self.pool.insert(&tx.new_tx(), NanoMoment(self.now));
+        assert_eq!(result, self.model.insert(&tx.new_tx(), self.now));
+        for gone in result.into_iter().flat_map(|inserted| [inserted.evicted, inserted.replaced]).flatten() {
+            assert!(!self.pool.contains(&gone));
+        }
+    }
+
+    fn insert_burst(&mut self, steps: &[Step]) {
+        let offers: Vec<Offer> = steps.iter().filter_map(|step| self.offer(step)).collect();
+        let mut results = Vec::new();
+        let now = NanoMoment(self.now);
+        self.pool.insert_burst(&offers, now, Offer::key, Offer::new_tx, |offer, result| {
+            results.push((offer.id, result));
+        });
+        let expected: Vec<_> =
+            offers.iter().map(|offer| (offer.id, self.model.insert(&offer.new_tx(), self.now))).collect();
+        assert_eq!(results, expected);
+    }
+
+    /// What an insertion step offers.
+    fn offer(&self, step: &Step) -> Option<Offer> {
+        let &Step::Insert { id, sender, nonce, ahead, fee, window, bytes, gas, odd } = step else {
+            return None;
+        };
         let time = match odd {
             0 => 0,
             1 => u128::MAX - 3,
@@ -184,8 +266,7 @@ impl Both {
             _ => shift(self.now, ahead),
         };
         let valid_until = if odd < 6 { u128::MAX } else { self.now + u128::from(window) };
-        let bytes: Vec<u8> = (0..bytes).map(|at| at as u8 ^ id).collect();
-        let tx = NewTx {
+        Some(Offer {
             id: id_of(id),
             sender: sender_of(sender),
             nonce: if odd == 5 { u64::MAX - nonce } else { nonce },
@@ -195,13 +276,8 @@ impl Both {
             gas,
             valid_until: NanoMoment(valid_until),
             meta: u64::from(id) * 3,
-            bytes: &bytes,
-        };
-        let result = self.pool.insert(&tx, NanoMoment(self.now));
-        assert_eq!(result, self.model.insert(&tx, self.now));
-        for gone in result.into_iter().flat_map(|inserted| [inserted.evicted, inserted.replaced]).flatten() {
-            assert!(!self.pool.contains(&gone));
-        }
+            bytes: (0..bytes).map(|at| at as u8 ^ id).collect(),
+        })
     }
 
     fn drain(&mut self, tag: u64, span: Span, limits: Limits, refuse: u8) {
@@ -304,11 +380,11 @@ impl Both {
     }
 }
 
-type Key = (NanoMoment, u64, TxId);
+type OrderKey = (NanoMoment, u64, TxId);
 
 /// The rule of the drain's documentation, as a validator rechecks it from the block alone.
-fn recheck(block: &[(Key, NanoMoment, Address, u64, NanoMoment)], span: Span) {
-    let (mut highest, mut previous): (Option<Key>, _) = (None, span.after);
+fn recheck(block: &[(OrderKey, NanoMoment, Address, u64, NanoMoment)], span: Span) {
+    let (mut highest, mut previous): (Option<OrderKey>, _) = (None, span.after);
     for (at, &(key, moment, sender, nonce, valid_until)) in block.iter().enumerate() {
         assert_eq!(moment, previous.saturating_add(1).max(key.0));
         assert!(moment < span.watermark && moment <= valid_until && key.0 >= span.from);
