@@ -194,11 +194,20 @@ impl Drop for Stopped {
 #[test]
 fn a_process_that_is_stopped_says_so() {
     let (core, _) = core_to_use();
-    let core = core.to_string();
-    let arguments =
-        ["tune", "jitter", "--for", "8s", "--json", "--gaps", "--above-us", "500", "--core", &core];
+    stops_are_named(&["--for", "8s", "--core", &core.to_string()], Duration::from_millis(500));
+}
+
+#[test]
+fn the_poll_thread_of_a_devnet_that_is_stopped_says_so() {
+    stops_are_named(&["--for", "12s", "--load", "200"], Duration::from_secs(3));
+}
+
+/// Stops and continues `roko tune jitter` many times once its thread spins, which takes `until_it_spins`.
+fn stops_are_named(more: &[&str], until_it_spins: Duration) {
+    let arguments = ["tune", "jitter", "--json", "--gaps", "--above-us", "500"];
     let child = Command::new(env!("CARGO_BIN_EXE_roko"))
         .args(arguments)
+        .args(more)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -206,8 +215,7 @@ fn a_process_that_is_stopped_says_so() {
     let mut child = Stopped(child);
     let pid = rustix::process::Pid::from_child(&child.0);
     let signal = |signal| rustix::process::kill_process(pid, signal).expect("it runs");
-    // Until its thread spins.
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(until_it_spins);
     let mut moments = Vec::new();
     while moments.len() < EACH + 5 {
         signal(rustix::process::Signal::STOP);

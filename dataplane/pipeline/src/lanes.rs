@@ -13,6 +13,7 @@
 //! to another core, and is counted as `crossed`. A port may have fewer queues than there are lanes.
 
 use crate::keyed::secret;
+use arrayvec::ArrayVec;
 use roko_ring::spsc::{Consumer, Gauge, Producer};
 
 /// Lanes of a node, at most. Order is one core's work; the bench `scaling` says how many lanes feed it.
@@ -72,6 +73,24 @@ impl<T> FanIn<T> {
             }
         }
         None
+    }
+
+    /// As many items as fit into `out`, a like share of each ring first. Returns how many.
+    #[inline]
+    pub fn pop_burst<const N: usize>(&mut self, out: &mut ArrayVec<T, N>) -> usize {
+        let before = out.len();
+        let share = out.remaining_capacity().div_ceil(self.rings.len().max(1));
+        // Twice round: what one ring does not need is another's.
+        for _ in 0..2 * self.rings.len() {
+            let room = out.remaining_capacity().min(share);
+            if room == 0 {
+                break;
+            }
+            let at = self.next;
+            self.next = if at + 1 == self.rings.len() { 0 } else { at + 1 };
+            self.rings[at].pop_each(room, |item| out.push(item));
+        }
+        out.len() - before
     }
 
     /// Whether no ring has an item.
@@ -146,7 +165,7 @@ mod tests {
                 let owners = Owners::with_salt(lanes, salt);
                 // As handshakes name them: the sender's index above a stamp in milliseconds.
                 let ids = (0..64u64)
-                    .flat_map(|peer| (0..64).map(move |at| peer << 48 | 1_800_000_000_000 + at * 7));
+                    .flat_map(|peer| (0..64).map(move |at| (peer << 48) | (1_800_000_000_000 + at * 7)));
                 let mut owned = vec![0; lanes];
                 for id in ids {
                     assert_eq!(owners.of(id), owners.of(id));
@@ -174,6 +193,20 @@ mod tests {
         let read: Vec<u32> = core::iter::from_fn(|| all.pop()).collect();
         assert_eq!(read, [0, 10, 1, 11, 2, 3]);
         assert!(all.is_empty());
+    }
+
+    #[test]
+    fn a_burst_has_a_share_for_every_ring_and_what_one_leaves_others_use() {
+        let ((mut a, a_in), (mut b, b_in)) = (ring(16), ring(16));
+        let mut all = FanIn::new(vec![a_in, b_in]);
+        (0..16).for_each(|item| a.push(item).expect("room"));
+        (100..102).for_each(|item| b.push(item).expect("room"));
+        let mut burst = ArrayVec::<u32, 8>::new();
+        assert_eq!(all.pop_burst(&mut burst), 8);
+        assert_eq!(burst.as_slice(), [0, 1, 2, 3, 100, 101, 4, 5]);
+        assert_eq!(all.pop_burst(&mut burst), 0, "it is full");
+        burst.clear();
+        assert_eq!((all.pop_burst(&mut burst), burst.pop()), (8, Some(13)));
     }
 
     #[test]

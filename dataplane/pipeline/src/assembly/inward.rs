@@ -21,10 +21,12 @@ use std::sync::Arc;
 /// Reports of verified keys from one open to one decode.
 const ESTABLISHED: usize = 256;
 
+/// The receiving half of a queue, where its frames' keys are known, and its tap of the slow path.
+type Queue<R> = (R, Box<dyn KeySource>, Option<SlowPathTap<<R as RxPort>::Buf>>);
+
 /// What the stages are made of.
 pub(super) struct InwardParts<R: RxPort> {
-    /// The receiving half of each queue, where its frames' keys are known, and its tap of the slow path.
-    pub(super) queues: Vec<(R, Box<dyn KeySource>, Option<SlowPathTap<R::Buf>>)>,
+    pub(super) queues: Vec<Queue<R>>,
     pub(super) stamps: RxStamps,
     pub(super) port_clock: Option<PortClockPage>,
     pub(super) filter: FilterConfig,

@@ -8,6 +8,7 @@ use roko_pipeline::assembly::{ControlEnds, DataPlaneConfig, assemble};
 use roko_pipeline::filter::{FilterConfig, RateLimit};
 use roko_pipeline::order::OrderConfig;
 use roko_pipeline::pcap::PcapWriter;
+use roko_pipeline::peer::KeySource;
 use roko_pipeline::poll::PollContext;
 use roko_pipeline::port::inprocess::{InProcessPool, pair};
 use roko_pipeline::port::replay::ReplayPort;
@@ -74,7 +75,7 @@ impl Script<'_> {
 
 /// The frames of a script. Each begins with a byte that says how it is made: raw; a message of the script's own, sealed by a
 /// validator or by a client; a good message that is altered before it is sealed; the frame before, as it was or altered.
-pub fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut script = Script(bytes);
     let links = [link(1, 0), link(2, 0)];
     let mut sealers = [sealer(&links[0]), sealer(&links[1])];
@@ -124,7 +125,7 @@ fn settings() -> DataPlaneConfig {
 }
 
 /// What a stage counted, by name. What hangs on the time that the machine takes is left out.
-pub type Counts = Vec<(&'static str, &'static str, u64)>;
+pub(crate) type Counts = Vec<(&'static str, &'static str, u64)>;
 
 /// Runs all stages over `port`, with a clock that shows [`START`] at the count `began_at`, until nothing is left to do and stamps are due, and checks that every frame is accounted for.
 fn run<P: Port>(port: P, sent: usize, began_at: u64) -> Counts
@@ -142,8 +143,8 @@ where
         source: ClockSource::System,
         state: ClockState::Converged,
     });
-    let keys = Box::new(NamedSessions { this: 0, validators: 2 });
-    let plane = assemble(port, settings(), keys, clock).expect("the settings fit");
+    let keys: Box<dyn KeySource> = Box::new(NamedSessions { this: 0, validators: 2 });
+    let plane = assemble(port, settings(), vec![keys], clock).expect("the settings fit");
     let (mut stages, mut control) = (plane.stages, plane.control);
     let (began, mut quiet) = (Instant::now(), 0);
     while quiet < 3 || began.elapsed() < Duration::from_micros(400) {
@@ -189,7 +190,7 @@ fn check<P: Port>(control: &mut ControlEnds<P>, sent: u64) -> Counts {
 }
 
 /// Sends the frames to a validator through a port of this process.
-pub fn in_process(frames: &[Vec<u8>]) -> Counts {
+pub(crate) fn in_process(frames: &[Vec<u8>]) -> Counts {
     let pools = (InProcessPool::new(512), InProcessPool::new(FRAMES_MAX));
     let (near, far) = pair(256, pools);
     let (_rx, mut tx, pool) = far.split();
@@ -205,7 +206,7 @@ pub fn in_process(frames: &[Vec<u8>]) -> Counts {
 }
 
 /// Writes the frames as a capture, and plays it to a validator. A capture's time is the count of the node's clock.
-pub fn as_capture(frames: &[Vec<u8>]) -> Counts {
+pub(crate) fn as_capture(frames: &[Vec<u8>]) -> Counts {
     let (mut file, began_at) = (Vec::new(), tsc());
     let mut writer = PcapWriter::new(&mut file).expect("a vector takes everything");
     for frame in frames {
@@ -219,6 +220,6 @@ pub fn as_capture(frames: &[Vec<u8>]) -> Counts {
 }
 
 /// The fuzz target.
-pub fn rx_path(bytes: &[u8]) {
+pub(crate) fn rx_path(bytes: &[u8]) {
     in_process(&frames(bytes));
 }
