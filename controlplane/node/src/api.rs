@@ -425,6 +425,7 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             messages: self.messages(),
             bytes_received: self.stage_counter("rx", "bytes"),
             bytes_sent: self.stage_counter("tx", "bytes"),
+            latency: self.round_trips(),
             block_time: progress.block_time.summary(),
             finality_time: progress.finality.total.summary(),
             validator_participation: progress.participation,
@@ -444,7 +445,6 @@ impl<S: Storage> NodeApi for NodeHandle<S> {
             regimes: self.regimes(),
             stage_latencies,
             queues: self.queue_stats(),
-            ..MetricsSnapshot::default()
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Why a handshake ends, by name, and how often each reason came up at this end and at the other.
 
+use crate::round_trips::RoundTrips;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes the enum, its labels, its codes on the wire and its words.
@@ -107,9 +108,16 @@ pub struct HandshakeCounters {
     pub sessions: AtomicU64,
     /// Connections whose handshake is under way now.
     pub half_open: AtomicU64,
+    /// Round trips to peers over their sessions' connections.
+    pub round_trips: RoundTrips,
 }
 
 impl HandshakeCounters {
+    /// Counters of a node with so many peers in its table.
+    pub(crate) fn new(peers: usize) -> HandshakeCounters {
+        HandshakeCounters { round_trips: RoundTrips::new(peers), ..HandshakeCounters::default() }
+    }
+
     pub(crate) fn refuse(&self, refusal: Refusal) {
         self.refused[refusal as usize - 1].fetch_add(1, Ordering::Relaxed);
     }

@@ -2,11 +2,11 @@
 
 use super::NodeHandle;
 use crate::conduct::PeerConduct;
-use roko_peers::Refusal;
+use roko_peers::{Refusal, RoundTripSummary};
 use roko_pipeline::assembly::RingGauge;
 use roko_pipeline::metrics::{REGIME_LABELS, Regime, StageMetrics};
 use roko_services::RefusalReason;
-use roko_services::metrics::{Direction, DropCount, MessageCount, PeerFigures, RegimeTime};
+use roko_services::metrics::{Direction, DropCount, DurationSummary, MessageCount, PeerFigures, RegimeTime};
 use roko_state::storage::Storage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +51,12 @@ impl<S: Storage> NodeHandle<S> {
             offences: conduct.offences.into_iter().collect(),
         };
         self.observer.conduct.read().into_iter().map(of).collect()
+    }
+
+    pub(super) fn round_trips(&self) -> DurationSummary {
+        let RoundTripSummary { p50_ns, p99_ns, sum_ns, count } =
+            self.data_plane.handshakes.round_trips.summary();
+        DurationSummary { p50_ns, p99_ns, sum_ns, count }
     }
 
     pub(super) fn regimes(&self) -> Vec<RegimeTime> {

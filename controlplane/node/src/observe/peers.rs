@@ -161,6 +161,7 @@ impl PeerSlot {
             clock_error_bound_ns: Some(get(&self.clock_bound_ns)).filter(|bound| *bound > 0),
             stamp_age_ns_min: self.stamp_age.read(now),
             proposal_age_ns_min: self.proposal_age.read(now),
+            round_trip_ns: None,
         }
     }
 }
@@ -193,6 +194,8 @@ pub struct PeerStatus {
     pub stamp_age_ns_min: Option<i64>,
     /// The same of its proposals' block times.
     pub proposal_age_ns_min: Option<i64>,
+    /// Median of the last round trips over the session's connection, nanoseconds; `None` where there is no session.
+    pub round_trip_ns: Option<u64>,
 }
 
 #[cfg(test)]

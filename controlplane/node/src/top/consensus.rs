@@ -28,9 +28,10 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
     }
     writeln!(
         out,
-        "\n{:<24}{:>12}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9}{:>11}{:>11}{:>11}{:>14}",
+        "\n{:<24}{:>12}{:>10}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9}{:>11}{:>11}{:>11}{:>14}",
         format!("peers of {}", node.name),
         "heard ms ago",
+        "rtt ms",
         "frames/s",
         "propose",
         "vote",
@@ -57,7 +58,8 @@ pub(super) fn peers(out: &mut String, seen: &Seen<'_>, more: &str) -> std::fmt::
         out,
         "  frames/s: consensus frames; tx/s: what the peer stamped. stamp, propose: its youngest stamp and block time on\n  \
          arrival within 5 to 10 s, by this clock: the way here, and what the peer did between reading its clock and\n  \
-         sending, within the two clocks' bounds (+-). No round trip is measured{more}"
+         sending, within the two clocks' bounds (+-). rtt: a question over the session's TLS connection and its answer,\n  \
+         the median of the last eight{more}"
     )
 }
 
@@ -80,9 +82,10 @@ fn peer_row(
     let bound = peer.clock_error_bound_ns.map(|bound| bound.saturating_add(own_bound_ns));
     writeln!(
         out,
-        "  {:<22}{:>12}{:>9.1}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9.1}{:>11}{:>11}{:>11}{:>14}",
+        "  {:<22}{:>12}{:>10}{:>9.1}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9.1}{:>11}{:>11}{:>11}{:>14}",
         format!("validator {}", peer.index),
         or_dash(peer.heard_ns_ago.map(|ago| ms(i64::try_from(ago).unwrap_or(i64::MAX)))),
+        or_dash(peer.round_trip_ns.map(|trip| ms(i64::try_from(trip).unwrap_or(i64::MAX)))),
         rates.0,
         peer.proposals,
         peer.votes,

@@ -10,15 +10,15 @@ use crate::session::{KeyChain, SessionId, exporter_context};
 use crate::tls::{PeerIdentity, PeerStream};
 use roko_wire::genesis::Endpoint;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{interval, timeout};
 
 /// How often a connection looks at the time.
 const TICK: Duration = Duration::from_millis(100);
-/// How often it says that it is alive, and how long the other end may say nothing, milliseconds.
-const ALIVE_MS: u64 = 2_000;
+/// How often it asks whether the other end is there, and how long that may say nothing, milliseconds.
+const ASK_MS: u64 = 2_000;
 const SILENT_MS_MAX: u64 = 10_000;
 /// How long the other end may take to read a message.
 const WRITE_MAX: Duration = Duration::from_secs(5);
@@ -56,7 +56,10 @@ struct Connection<'a> {
     /// Keys of earlier sessions, and when they go.
     old: Vec<(KeyName, u64)>,
     heard_ms: u64,
-    said_ms: u64,
+    asked_ms: u64,
+    /// The question that is not answered, and when it was put. Tokens only tell questions apart.
+    question: Option<(u64, Instant)>,
+    questions: u64,
 }
 
 /// Runs a session until its connection ends.
@@ -108,7 +111,9 @@ impl<'a> Connection<'a> {
             endpoint: stream.endpoint(),
             old: Vec::new(),
             heard_ms: now_ms,
-            said_ms: now_ms,
+            asked_ms: 0,
+            question: None,
+            questions: 0,
             stream,
         })
     }
@@ -182,7 +187,14 @@ impl<'a> Connection<'a> {
                 self.shared.sink(|sink| sink.readdress(slot, endpoint)).await;
                 Ok(())
             }
-            Some(Message::Alive) => Ok(()),
+            Some(Message::Ask(token)) => self.say(Message::Answer(token)).await,
+            Some(Message::Answer(token)) => match self.question.take_if(|(asked, _)| *asked == token) {
+                Some((_, at)) => {
+                    self.shared.tls.counters().round_trips.record(self.peer.slot, at.elapsed());
+                    Ok(())
+                }
+                None => Err(self.senseless()),
+            },
             Some(Message::Renew) if self.dialed => Err(Ended::Renew),
             Some(Message::Banned) => {
                 self.shared.tls.note_banned_by(self.peer.index);
@@ -274,7 +286,18 @@ impl<'a> Connection<'a> {
                 return self.say(Message::Renew).await;
             }
         }
-        if now_ms.saturating_sub(self.said_ms) >= ALIVE_MS { self.say(Message::Alive).await } else { Ok(()) }
+        self.ask(now_ms).await
+    }
+
+    /// Asks whether the other end is there, when the last question was answered and is a while ago.
+    async fn ask(&mut self, now_ms: u64) -> Result<(), Ended> {
+        if self.question.is_some() || (self.questions > 0 && now_ms.saturating_sub(self.asked_ms) < ASK_MS) {
+            return Ok(());
+        }
+        self.questions += 1;
+        self.asked_ms = now_ms;
+        self.question = Some((self.questions, Instant::now()));
+        self.say(Message::Ask(self.questions)).await
     }
 
     /// Tells the other end why the connection ends, if it listens.
@@ -287,7 +310,6 @@ impl<'a> Connection<'a> {
     }
 
     async fn say(&mut self, message: Message) -> Result<(), Ended> {
-        self.said_ms = self.shared.now_ms();
         let write = async {
             self.stream.write_all(&message.to_bytes()).await?;
             self.stream.flush().await

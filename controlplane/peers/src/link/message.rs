@@ -6,9 +6,10 @@
 //! | 2 | ready | phase u8 | frames of this phase are opened here |
 //! | 3 | switched | phase u8 | the sender seals with this phase now |
 //! | 4 | moved | address, as in the hello | the sender's data plane is reached there from now on |
-//! | 5 | alive | | nothing else to say |
+//! | 5 | ask | token u64, little-endian | the other end shall answer at once: it is there, and that long it takes |
 //! | 6 | renew | | the dialer shall make a new session |
 //! | 7 | banned | | the sender does not listen to the other end for a while, and ends the connection |
+//! | 8 | answer | token u64 | the token that was asked |
 //!
 //! The rest of the twenty bytes is zero.
 
@@ -25,7 +26,8 @@ pub(super) enum Message {
     Ready(u8),
     Switched(u8),
     Moved(Endpoint),
-    Alive,
+    Ask(u64),
+    Answer(u64),
     Renew,
     Banned,
 }
@@ -42,7 +44,11 @@ impl Message {
                 out[1..].copy_from_slice(&endpoint_bytes(&endpoint));
                 return out;
             }
-            Message::Alive => (5, 0),
+            Message::Ask(token) | Message::Answer(token) => {
+                out[0] = if matches!(self, Message::Ask(_)) { 5 } else { 8 };
+                out[1..9].copy_from_slice(&token.to_le_bytes());
+                return out;
+            }
             Message::Renew => (6, 0),
             Message::Banned => (7, 0),
         };
@@ -61,7 +67,12 @@ impl Message {
                 place.copy_from_slice(&bytes[1..]);
                 read_endpoint(&place).map(Message::Moved)
             }
-            5 if rest_is_zero && phase == 0 => Some(Message::Alive),
+            kind @ (5 | 8) if bytes[9..].iter().all(|byte| *byte == 0) => {
+                let mut token = [0; 8];
+                token.copy_from_slice(&bytes[1..9]);
+                let token = u64::from_le_bytes(token);
+                Some(if kind == 5 { Message::Ask(token) } else { Message::Answer(token) })
+            }
             6 if rest_is_zero && phase == 0 => Some(Message::Renew),
             7 if rest_is_zero && phase == 0 => Some(Message::Banned),
             _ => None,
@@ -76,11 +87,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_reads_is_written_the_same(bytes in any::<[u8; MESSAGE_BYTES]>(), kind in 0u8..8, zero in any::<bool>()) {
+        fn what_reads_is_written_the_same(bytes in any::<[u8; MESSAGE_BYTES]>(), kind in 0u8..10, zero in any::<bool>()) {
             let mut bytes = bytes;
             bytes[0] = kind;
             if zero {
-                bytes[2..].fill(0);
+                bytes[if matches!(kind, 5 | 8) { 9 } else { 2 }..].fill(0);
             }
             if let Some(message) = Message::read(&bytes) {
                 prop_assert_eq!(message.to_bytes(), bytes);
@@ -88,13 +99,15 @@ mod tests {
         }
 
         #[test]
-        fn messages_read_back(phase in any::<u8>(), ip in any::<std::net::IpAddr>(), port in 1u16..) {
+        fn messages_read_back(phase in any::<u8>(), token in any::<u64>(), ip in any::<std::net::IpAddr>(), port in 1u16..) {
             let all = [
                 Message::Rekey(phase),
                 Message::Ready(phase),
                 Message::Switched(phase),
                 Message::Moved(Endpoint { ip, port }),
-                Message::Alive,
+                Message::Ask(token),
+                Message::Answer(token),
+                Message::Banned,
                 Message::Renew,
             ];
             for message in all {

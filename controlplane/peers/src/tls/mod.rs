@@ -202,7 +202,7 @@ impl TlsEndpoint {
             server: Arc::new(server),
             client,
             verifier,
-            counters: Arc::default(),
+            counters: Arc::new(HandshakeCounters::new(members)),
             routes: Arc::default(),
             bans: Bans::new(members),
             bad_messages: (0..members).map(|_| AtomicU64::new(0)).collect(),

@@ -166,10 +166,19 @@ impl<S: Storage> NodeHandle<S> {
             link_up: self.data_plane.link.up(),
             link_changes: self.data_plane.link.changes(),
             rings: self.rings(),
-            peers: observer.peers.read(self.chain.set.len(), self.own_index, now),
+            peers: self.peers(now),
             conduct: observer.conduct.read(),
             views: observer.recent_views(now),
         }
+    }
+
+    fn peers(&self, now: NanoMoment) -> Vec<PeerStatus> {
+        let mut peers = self.observer.peers.read(self.chain.set.len(), self.own_index, now);
+        for peer in &mut peers {
+            // A validator's slot is its index.
+            peer.round_trip_ns = self.data_plane.handshakes.round_trips.of(peer.index.into());
+        }
+        peers
     }
 
     /// Where times come from, and how the clocks have fared.
