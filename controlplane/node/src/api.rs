@@ -52,6 +52,8 @@ pub struct DataPlaneView {
     pub rings: Vec<RingGauge>,
     /// The port's driver.
     pub port_kind: &'static str,
+    /// What the port's device does by itself, in words.
+    pub offloads: Vec<&'static str>,
     /// What receive times the port gives.
     pub rx_stamps: &'static str,
     /// Most transactions of the pool.

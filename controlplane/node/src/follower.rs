@@ -116,6 +116,7 @@ pub fn start<S: Storage>(parts: FollowerParts<'_, S>) -> Result<ReadyFollower<S>
         stages: Vec::new(),
         rings: Vec::new(),
         port_kind: "none",
+        offloads: Vec::new(),
         slow_path: None,
         link: Arc::default(),
         rx_stamps: "none",

@@ -329,6 +329,7 @@ where
         stages: control.metrics,
         rings: control.gauges,
         port_kind: control.port_kind,
+        offloads: control.offloads,
         rx_stamps: control.rx_stamps.name(),
         mempool_capacity,
         slow_path: slow_path.as_ref().map(SlowPath::metrics),

@@ -45,12 +45,24 @@ struct Case {
     prefix: u8,
     far: &'static str,
     vlan: Option<u16>,
+    /// The driver takes tags off and puts them on.
+    by_driver: bool,
 }
 
-const CASES: [Case; 3] = [
-    Case { number: 0, node: "10.66.0.1", kernel: "10.66.0.2", prefix: 24, far: "192.0.2.9", vlan: None },
-    Case { number: 1, node: "fd66::1", kernel: "fd66::2", prefix: 64, far: "2001:db8::9", vlan: None },
-    Case { number: 2, node: "10.66.0.1", kernel: "10.66.0.2", prefix: 24, far: "192.0.2.9", vlan: Some(7) },
+const IPV4: Case = Case {
+    number: 0,
+    node: "10.66.0.1",
+    kernel: "10.66.0.2",
+    prefix: 24,
+    far: "192.0.2.9",
+    vlan: None,
+    by_driver: false,
+};
+const CASES: [Case; 4] = [
+    IPV4,
+    Case { number: 1, node: "fd66::1", kernel: "fd66::2", prefix: 64, far: "2001:db8::9", ..IPV4 },
+    Case { number: 2, vlan: Some(7), ..IPV4 },
+    Case { number: 3, vlan: Some(7), by_driver: true, ..IPV4 },
 ];
 
 /// The node's end while it runs.
@@ -136,10 +148,16 @@ fn open(eal: &Eal, case: &Case) -> Result<(roko_dpdk::Port, DpdkPort), roko_dpdk
     let pool = eal.pool(&format!("slow{}", case.number), &pool_config)?;
     let arguments = format!("iface=port{},framecnt=64", case.number);
     let mut port = vdev_port(eal, &format!("net_af_packet{}", case.number), &arguments)?;
-    let config = PortConfig { promiscuous: true, ..PortConfig::default() };
+    // The second virtual LAN's tags are left to the driver.
+    let config = PortConfig { promiscuous: true, vlan_tags: case.by_driver, ..PortConfig::default() };
     let mut queues = port.start(&config, &pool)?;
     let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
-    Ok((port, DpdkPort::new(rx, tx, pool, "net_af_packet", DpdkStamps::None).on_vlan(case.vlan)))
+    let node = DpdkPort::new(rx, tx, pool, "net_af_packet", DpdkStamps::None).on_vlan(case.vlan);
+    let node = node.with_offloads(queues.offloads);
+    if case.by_driver {
+        assert_eq!(node.offloads(), ["takes VLAN tags off", "puts VLAN tags on"]);
+    }
+    Ok((port, node))
 }
 
 /// Sends echo requests of the kernel until one comes back with its data, 20 s at most. Returns how many were sent.

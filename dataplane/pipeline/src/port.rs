@@ -164,6 +164,10 @@ pub trait Port {
     fn kind(&self) -> &'static str;
     /// What receive times it gives.
     fn rx_stamps(&self) -> RxStamps;
+    /// What its device does so that no core has to, in words; empty where there is no device, or it does nothing.
+    fn offloads(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// Its receive queues. Frames of one flow come by one queue, in order.
     fn rx_queues(&self) -> usize {
         1

@@ -70,7 +70,8 @@ pub use error::{Errno, Error};
 pub use mbuf::Mbuf;
 pub use pool::{MbufPool, PoolConfig};
 pub use port::{
-    Capabilities, Link, Port, PortConfig, PortStats, Queues, RssFields, null_port, port_ids, vdev_port,
+    Capabilities, Link, Offloads, Port, PortConfig, PortStats, Queues, RssFields, null_port, port_ids,
+    vdev_port,
 };
 pub use queue::{RxQueue, TxQueue};
 pub use ring::{RingEnd, RingRx, RingTx, ring_link, ring_pipe};

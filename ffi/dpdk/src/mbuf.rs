@@ -19,6 +19,7 @@ const OL_FLAGS: usize = dpdk_sys::DPDK_MBUF_OFFSET_OL_FLAGS as usize;
 const PKT_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_PKT_LEN as usize;
 const DATA_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_DATA_LEN as usize;
 const BUF_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_BUF_LEN as usize;
+const VLAN_TCI: usize = dpdk_sys::DPDK_MBUF_OFFSET_VLAN_TCI as usize;
 const TIMESYNC: usize = dpdk_sys::DPDK_MBUF_OFFSET_TIMESYNC as usize;
 
 /// An owned packet buffer of one segment.
@@ -234,6 +235,33 @@ impl Mbuf {
     #[inline]
     pub fn timesync_register(&self) -> u16 {
         self.field(TIMESYNC)
+    }
+
+    /// Whether the NIC has found a checksum of this packet wrong: the IPv4 header's, or the UDP datagram's.
+    #[inline]
+    pub fn has_bad_checksum(&self) -> bool {
+        let flags = self.flags();
+        flags & dpdk_sys::DPDK_MBUF_RX_IP_CHECKSUM_MASK == dpdk_sys::DPDK_MBUF_RX_IP_CHECKSUM_BAD
+            || flags & dpdk_sys::DPDK_MBUF_RX_L4_CHECKSUM_MASK == dpdk_sys::DPDK_MBUF_RX_L4_CHECKSUM_BAD
+    }
+
+    /// Marks the packet as a NIC does that finds its UDP checksum wrong: for emulated ones.
+    pub fn mark_bad_checksum(&mut self) {
+        self.set_flags(self.flags() | dpdk_sys::DPDK_MBUF_RX_L4_CHECKSUM_BAD);
+    }
+
+    /// The number of the virtual LAN whose tag the NIC took off this packet; `None` when it took none off.
+    #[inline]
+    pub fn stripped_vlan(&self) -> Option<u16> {
+        let stripped = self.flags() & dpdk_sys::DPDK_MBUF_RX_VLAN_STRIPPED != 0;
+        stripped.then(|| self.field::<u16>(VLAN_TCI) & 0x0fff)
+    }
+
+    /// Asks the NIC to put the tag of virtual LAN `vlan`, priority 0, on this packet. Asked twice, it is put on once.
+    #[inline]
+    pub fn request_vlan_tag(&mut self, vlan: u16) {
+        self.set_field(VLAN_TCI, vlan & 0x0fff);
+        self.set_flags(self.flags() | dpdk_sys::DPDK_MBUF_TX_VLAN);
     }
 
     /// Asks the NIC to stamp this packet's departure (IEEE 1588), to be read by

@@ -42,6 +42,21 @@ pub struct PortConfig {
     pub rx_timestamp_field: bool,
     /// Receives frames for every address.
     pub promiscuous: bool,
+    /// Leaves the check of received checksums to the device where it can do it.
+    pub checksums: bool,
+    /// Leaves tags of virtual LANs to the device where it can take them off and put them on.
+    pub vlan_tags: bool,
+}
+
+/// What a started device does by itself, of what [`PortConfig`] asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// It marks packets whose IPv4 or UDP checksum is wrong: [`Mbuf::has_bad_checksum`](crate::Mbuf::has_bad_checksum).
+    pub rx_checksums: bool,
+    /// It takes tags off: [`Mbuf::stripped_vlan`](crate::Mbuf::stripped_vlan).
+    pub vlan_strip: bool,
+    /// It puts tags on: [`Mbuf::request_vlan_tag`](crate::Mbuf::request_vlan_tag).
+    pub vlan_insert: bool,
 }
 
 impl Default for PortConfig {
@@ -55,6 +70,8 @@ impl Default for PortConfig {
             mtu_bytes: 0,
             rx_timestamp_field: false,
             promiscuous: false,
+            checksums: false,
+            vlan_tags: false,
         }
     }
 }
@@ -132,6 +149,29 @@ pub struct Queues {
     pub rx: Vec<RxQueue>,
     /// Send queues, by number.
     pub tx: Vec<TxQueue>,
+    /// What the device does by itself.
+    pub offloads: Offloads,
+}
+
+impl Offloads {
+    /// What a device can do of what is asked.
+    fn of(config: &PortConfig, info: &dpdk_sys::dpdk_port_info) -> Offloads {
+        let rx = |flags: u64| info.rx_offloads & flags == flags;
+        Offloads {
+            rx_checksums: config.checksums && rx(dpdk_sys::DPDK_RX_OFFLOAD_CHECKSUMS),
+            vlan_strip: config.vlan_tags && rx(dpdk_sys::DPDK_RX_OFFLOAD_VLAN_STRIP),
+            vlan_insert: config.vlan_tags && info.tx_offloads & dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT != 0,
+        }
+    }
+
+    /// The receive and send flags that turn them on, and the receive times beside.
+    fn flags(self, rx_timestamp_field: bool) -> (u64, u64) {
+        let flag = |on: bool, flag: u64| if on { flag } else { 0 };
+        let rx = flag(self.rx_checksums, dpdk_sys::DPDK_RX_OFFLOAD_CHECKSUMS)
+            | flag(self.vlan_strip, dpdk_sys::DPDK_RX_OFFLOAD_VLAN_STRIP)
+            | flag(rx_timestamp_field, dpdk_sys::DPDK_RX_OFFLOAD_TIMESTAMP);
+        (rx, flag(self.vlan_insert, dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT))
+    }
 }
 
 /// The device under a port and its queues; its drop stops and closes it.
@@ -268,12 +308,10 @@ impl Port {
     pub fn start(&mut self, config: &PortConfig, pool: &MbufPool) -> Result<Queues, Error> {
         self.check_idle()?;
         self.check_queues(config)?;
-        let (id, rss_flows) = (self.id(), self.info()?.rss_flows);
+        let (id, info) = (self.id(), self.info()?);
         let control = self.device.eal.control();
-        let mut offloads = 0;
-        if config.rx_timestamp_field {
-            offloads |= dpdk_sys::DPDK_RX_OFFLOAD_TIMESTAMP;
-        }
+        let offloads = Offloads::of(config, &info);
+        let (rx_offloads, tx_offloads) = offloads.flags(config.rx_timestamp_field);
         if self.device.started.swap(false, Ordering::AcqRel) {
             // SAFETY: the port is valid, and no queue handle exists (`check_idle`).
             self.answer("stop", unsafe { dpdk_sys::rte_eth_dev_stop(id) })?;
@@ -281,9 +319,9 @@ impl Port {
         let (rx, tx, mtu) = (config.rx_queues, config.tx_queues, config.mtu_bytes);
         // A driver refuses what it cannot hash, so it is asked for what it has said that it can.
         let wanted = dpdk_sys::DPDK_RSS_ADDRESSES | dpdk_sys::DPDK_RSS_UDP_PORTS;
-        let rss = if rx > 1 { wanted & rss_flows } else { 0 };
+        let rss = if rx > 1 { wanted & info.rss_flows } else { 0 };
         // SAFETY: the port is valid and stopped, no queue handle exists, the control lock is held.
-        let code = unsafe { dpdk_sys::dpdk_port_configure(id, rx, tx, mtu, offloads, rss) };
+        let code = unsafe { dpdk_sys::dpdk_port_configure(id, rx, tx, mtu, rx_offloads, tx_offloads, rss) };
         self.answer("be configured", code)?;
         let (mut rx_ring, mut tx_ring) = (config.rx_ring_packets, config.tx_ring_packets);
         // SAFETY: both integers are ours to write; the port is configured.
@@ -311,6 +349,7 @@ impl Port {
         Ok(Queues {
             rx: (0..rx).map(|queue| RxQueue::new(&self.device, queue, may_chain)).collect(),
             tx: (0..tx).map(|queue| TxQueue::new(&self.device, queue)).collect(),
+            offloads,
         })
     }
 

@@ -116,7 +116,7 @@ impl TxQueue {
     /// Sends packets from the front of `burst`, returns how many went, and leaves the others in it. What a
     /// full queue did not take is counted by [`refused_packets`](Self::refused_packets).
     ///
-    /// A packet is sent as it is: one segment, no offloads but the departure stamp.
+    /// A packet is sent as it is: one segment, no offloads but the departure stamp and a tag that was asked for.
     #[inline]
     pub fn tx_burst(&mut self, burst: &mut Burst) -> usize {
         let (port, queue) = (self.port, self.queue);

@@ -39,6 +39,7 @@ enum {
 	DPDK_MBUF_OFFSET_DATA_LEN = offsetof(struct rte_mbuf, data_len),
 	DPDK_MBUF_OFFSET_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 	DPDK_MBUF_OFFSET_TIMESYNC = offsetof(struct rte_mbuf, timesync),
+	DPDK_MBUF_OFFSET_VLAN_TCI = offsetof(struct rte_mbuf, vlan_tci),
 	DPDK_MBUF_HEADROOM = RTE_PKTMBUF_HEADROOM,
 	DPDK_PORTS_MAX = RTE_MAX_ETHPORTS,
 	DPDK_LCORES_MAX = RTE_MAX_LCORE,
@@ -53,6 +54,15 @@ enum {
 static const uint32_t DPDK_LCORE_NONE = LCORE_ID_ANY;
 static const int32_t DPDK_SOCKET_ANY = SOCKET_ID_ANY;
 static const uint64_t DPDK_RX_OFFLOAD_TIMESTAMP = RTE_ETH_RX_OFFLOAD_TIMESTAMP;
+static const uint64_t DPDK_RX_OFFLOAD_CHECKSUMS = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+static const uint64_t DPDK_RX_OFFLOAD_VLAN_STRIP = RTE_ETH_RX_OFFLOAD_VLAN_STRIP;
+static const uint64_t DPDK_TX_OFFLOAD_VLAN_INSERT = RTE_ETH_TX_OFFLOAD_VLAN_INSERT;
+static const uint64_t DPDK_MBUF_RX_IP_CHECKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t DPDK_MBUF_RX_IP_CHECKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
+static const uint64_t DPDK_MBUF_RX_L4_CHECKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t DPDK_MBUF_RX_L4_CHECKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
+static const uint64_t DPDK_MBUF_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t DPDK_MBUF_TX_VLAN = RTE_MBUF_F_TX_VLAN;
 static const uint64_t DPDK_RSS_ADDRESSES = RTE_ETH_RSS_IP;
 static const uint64_t DPDK_RSS_UDP_PORTS = RTE_ETH_RSS_UDP;
 static const uint64_t DPDK_MBUF_RX_IEEE1588_TMST = RTE_MBUF_F_RX_IEEE1588_TMST;
@@ -145,13 +155,15 @@ static inline struct rte_mempool *dpdk_packed_pool(const char *name, unsigned in
  * port's queues, which queue a packet comes by. The driver's own hash key is used.
  */
 static inline int dpdk_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues,
-				      uint16_t mtu, uint64_t rx_offloads, uint64_t rss)
+				      uint16_t mtu, uint64_t rx_offloads, uint64_t tx_offloads,
+				      uint64_t rss)
 {
 	struct rte_eth_conf conf;
 
 	memset(&conf, 0, sizeof(conf));
 	conf.rxmode.mtu = mtu;
 	conf.rxmode.offloads = rx_offloads;
+	conf.txmode.offloads = tx_offloads;
 	if (rss != 0) {
 		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
 		conf.rx_adv_conf.rss_conf.rss_hf = rss;

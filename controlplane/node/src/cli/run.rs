@@ -174,6 +174,8 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         // A port with fewer queues feeds all lanes too.
         rx_queues: lanes.min(can.rx_queues_max).max(1) as u16,
         promiscuous: true,
+        checksums: true,
+        vlan_tags: config.vlan().is_some(),
         rx_timestamp_field: plan.wants_field(),
         mtu_bytes: mtu(config.port.mtu, &can)?,
         ..PortConfig::default()
@@ -195,7 +197,9 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
         PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
         PciOrVirtual::Virtual(_) => "virtual",
     };
-    let mut node_port = DpdkPort::over(queues.rx, tx, pool, kind, card.stamps).on_vlan(config.vlan());
+    let mut node_port = DpdkPort::over(queues.rx, tx, pool, kind, card.stamps)
+        .on_vlan(config.vlan())
+        .with_offloads(queues.offloads);
     if let Some(departures) = card.departures {
         node_port = node_port.with_departures(Box::new(departures));
     }
@@ -258,7 +262,7 @@ where
     let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
     let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
-    let queues = port.rx_queues();
+    let (queues, offloads) = (port.rx_queues(), port.offloads());
     give_up_root(config)?;
     let storage = validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?;
     super::snapshot::begin(config, &chain, &members, &storage, &clock)?;
@@ -280,6 +284,9 @@ where
     say_hello(config, &open_report, &placement, &time);
     if let Some(lanes) = lanes_in_words(placement.lanes(), queues) {
         eprintln!("{lanes}");
+    }
+    if !offloads.is_empty() {
+        eprintln!("the port's device {}", offloads.join(", "));
     }
     let stop = Arc::new(AtomicBool::new(false));
     let (runtime, services) = serve(config, &handle, &stop)?;

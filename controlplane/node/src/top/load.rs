@@ -2,7 +2,7 @@
 
 use super::page::Seen;
 use crate::devnet::live::bar;
-use crate::observe::status::detail::RingStatus;
+use crate::observe::status::detail::{LaneStatus, RingStatus};
 use roko_pipeline::metrics::Regime;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -73,6 +73,32 @@ fn busy(spent: &[u64; 4], span_ns: u64) -> String {
         let _ = write!(text, ", held up {:.1} %", share(Regime::Backpressured));
     }
     text
+}
+
+/// How frames and transactions are spread over the lanes since the start, all nodes together; nothing where there is one.
+pub(super) fn lanes(out: &mut String, seen: &[Seen<'_>]) -> std::fmt::Result {
+    let Some(first) = seen.first().filter(|seen| !seen.node.detail.lanes.is_empty()) else { return Ok(()) };
+    writeln!(
+        out,
+        "\n{:<6}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "lane", "received", "crossed", "dropped", "opened", "verified"
+    )?;
+    for lane in &first.node.detail.lanes {
+        let all =
+            seen.iter().flat_map(|seen| &seen.node.detail.lanes).filter(|other| other.lane == lane.lane);
+        let sum = |of: fn(&LaneStatus) -> u64| all.clone().map(of).sum::<u64>();
+        let counts = [
+            sum(|lane| lane.received),
+            sum(|lane| lane.crossed),
+            sum(|lane| lane.dropped),
+            sum(|lane| lane.opened),
+            sum(|lane| lane.verified),
+        ];
+        write!(out, "{:<6}", lane.lane)?;
+        counts.iter().try_for_each(|count| write!(out, "{count:>12}"))?;
+        writeln!(out)?;
+    }
+    Ok(())
 }
 
 /// Every ring: the deepest of all nodes' and the sum of what was lost. Unless the page is `whole`, rings that were never

@@ -84,6 +84,7 @@ impl Page {
         for (address, seen) in processes {
             times(out, seen)?;
             load::threads(out, *address, seen)?;
+            load::lanes(out, seen)?;
             load::rings(out, seen, self.whole)?;
         }
         for (_, seen) in processes {
@@ -185,7 +186,7 @@ fn catchup(out: &mut String, seen: &Seen<'_>) -> std::fmt::Result {
 mod tests {
     use super::*;
     use crate::observe::peers::PeerStatus;
-    use crate::observe::status::detail::{CatchupStatus, RingStatus};
+    use crate::observe::status::detail::{CatchupStatus, LaneStatus, RingStatus};
     use crate::observe::views::{BallotStatus, CountedVote, ViewStatus};
     use serde_json::json;
 
@@ -215,6 +216,8 @@ mod tests {
         node.detail.clock_ns = clock_ns;
         node.detail.index = Some(0);
         node.detail.catchup = Some(CatchupStatus { height: 1_000 + blocks, target: 4_000 });
+        node.detail.lanes =
+            (0..2).map(|lane| LaneStatus { lane, opened: 7, ..LaneStatus::default() }).collect();
         node.detail.rings =
             vec![ring("idle", 0, Some(0)), ring("lossy", 3, Some(blocks)), ring("held", 0, None)];
         node.detail.peers = (1..12)
@@ -250,6 +253,8 @@ mod tests {
         );
         assert!(text.contains("problem: not voting: the disk is full"), "{text}");
         assert!(text.contains("50.0 %"), "half a core: {text}");
+        assert_eq!(row(&text, "lane  "), ["lane", "received", "crossed", "dropped", "opened", "verified"]);
+        assert_eq!(row(&text, "1    "), ["1", "0", "0", "0", "7", "0"]);
         assert_eq!(row(&text, "lossy")[1..], ["3", "3", "512", "200", "200.0"]);
         assert!(text.contains("2 more rings, empty"), "{text}");
         assert_eq!(row(&text, "  validator 11")[3], "2000.0", "frames a second: {text}");

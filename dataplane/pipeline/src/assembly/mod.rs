@@ -176,6 +176,8 @@ pub struct ControlEnds<P: Port> {
     pub gauges: Vec<RingGauge>,
     /// The port's driver.
     pub port_kind: &'static str,
+    /// What its device does by itself.
+    pub offloads: Vec<&'static str>,
     /// What receive times it gives.
     pub rx_stamps: RxStamps,
     /// Sends frames whose departure is stamped.
@@ -374,7 +376,7 @@ where
     P::Pool: Sync,
 {
     check(&port, &config, keys.len())?;
-    let (port_kind, stamps) = (port.kind(), port.rx_stamps());
+    let (port_kind, stamps, offloads) = (port.kind(), port.rx_stamps(), port.offloads());
     let (halves, port_tx, pool) = port.split_queues();
     let DataPlaneConfig {
         filter,
@@ -424,6 +426,7 @@ where
         refused_by_peer,
         gauges: rings.gauges,
         port_kind,
+        offloads,
         rx_stamps: stamps,
         events,
         slow_path,

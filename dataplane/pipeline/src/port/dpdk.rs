@@ -4,7 +4,9 @@
 //! holds an `roko_dpdk::ThreadGuard`, so that the pool's per-thread cache works.
 
 use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, RxStamps, TxPort};
-use roko_dpdk::{Mbuf, MbufPool, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue, TxTimestamps};
+use roko_dpdk::{
+    Mbuf, MbufPool, Offloads, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue, TxTimestamps,
+};
 use roko_wire::port_clock::{PortTime, PortUnit};
 use roko_wire::vlan::{VLAN_TAG_BYTES, put_tag_on, take_tag_off, vlan_of};
 
@@ -82,28 +84,44 @@ pub struct DpdkRx {
     queue: RxQueue,
     field: Option<(TimestampField, PortUnit)>,
     vlan: Option<u16>,
+    /// The device marks wrong checksums.
+    checksums: bool,
     counts: PortCounts,
 }
 
 impl DpdkRx {
-    /// Takes the tag off the frames from `first` on, and drops those of another virtual LAN or of none.
-    fn untag(&mut self, vlan: u16, first: usize, out: &mut Burst<Mbuf>) {
+    /// Drops of the frames from `first` on those of another virtual LAN or of none, and those whose checksums the device
+    /// has found wrong. Takes tags off that the device left on.
+    fn sift(&mut self, first: usize, out: &mut Burst<Mbuf>) {
         let (before, mut at) = (out.len(), 0);
         out.retain(|frame| {
             at += 1;
-            let ours = at <= first || take_tag_off(frame.data_mut(), vlan);
-            if ours && at > first {
-                frame.trim_front(VLAN_TAG_BYTES);
-            }
-            ours
+            let is_older = at <= first;
+            let is_bad = self.checksums && frame.has_bad_checksum();
+            is_older || !is_bad && self.vlan.is_none_or(|vlan| untag(frame, vlan))
         });
         self.counts.dropped += (before - out.len()) as u64;
     }
 }
 
-/// Puts the tag on, once: nothing before the port writes tags, so a frame that has one was offered before.
-fn tag(frame: &mut Mbuf, vlan: u16) {
-    if vlan_of(frame.data()).is_none() && frame.prepend(VLAN_TAG_BYTES).is_ok() {
+/// Whether a frame is of this virtual LAN; without its tag then.
+fn untag(frame: &mut Mbuf, vlan: u16) -> bool {
+    if let Some(stripped) = frame.stripped_vlan() {
+        return stripped == vlan;
+    }
+    let ours = take_tag_off(frame.data_mut(), vlan);
+    if ours {
+        frame.trim_front(VLAN_TAG_BYTES);
+    }
+    ours
+}
+
+/// Puts the tag on, once, or asks the device to: nothing before the port writes tags, so a frame that has one was offered
+/// before.
+fn tag(frame: &mut Mbuf, vlan: u16, by_device: bool) {
+    if by_device {
+        frame.request_vlan_tag(vlan);
+    } else if vlan_of(frame.data()).is_none() && frame.prepend(VLAN_TAG_BYTES).is_ok() {
         put_tag_on(frame.data_mut(), vlan);
     }
 }
@@ -113,8 +131,10 @@ impl RxPort for DpdkRx {
     fn rx_burst(&mut self, out: &mut Burst<Mbuf>) -> usize {
         let first = out.len();
         let count = self.queue.rx_burst(out);
-        let Some(vlan) = self.vlan.filter(|_| count > 0) else { return count };
-        self.untag(vlan, first, out);
+        if count == 0 || self.vlan.is_none() && !self.checksums {
+            return count;
+        }
+        self.sift(first, out);
         out.len() - first
     }
     fn counts(&self) -> PortCounts {
@@ -131,13 +151,16 @@ pub struct DpdkTx {
     queue: TxQueue,
     departures: Option<Box<dyn Departures>>,
     vlan: Option<u16>,
+    /// The device puts tags on.
+    vlan_insert: bool,
 }
 
 impl TxPort for DpdkTx {
     type Buf = Mbuf;
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
         if let Some(vlan) = self.vlan {
-            burst.iter_mut().for_each(|frame| tag(frame, vlan));
+            let by_device = self.vlan_insert;
+            burst.iter_mut().for_each(|frame| tag(frame, vlan, by_device));
         }
         self.queue.tx_burst(burst)
     }
@@ -149,7 +172,7 @@ impl TxPort for DpdkTx {
             departures.mark(&mut frame);
         }
         if let Some(vlan) = self.vlan {
-            tag(&mut frame, vlan);
+            tag(&mut frame, vlan, self.vlan_insert);
         }
         let mut burst = Burst::new();
         burst.push(frame);
@@ -177,6 +200,7 @@ pub struct DpdkPort {
     kind: &'static str,
     stamps: DpdkStamps,
     vlan: Option<u16>,
+    offloads: Offloads,
 }
 
 impl DpdkPort {
@@ -197,11 +221,12 @@ impl DpdkPort {
     ) -> DpdkPort {
         DpdkPort {
             rx,
-            tx: DpdkTx { queue: tx, departures: None, vlan: None },
+            tx: DpdkTx { queue: tx, departures: None, vlan: None, vlan_insert: false },
             pool,
             kind,
             stamps,
             vlan: None,
+            offloads: Offloads::default(),
         }
     }
 
@@ -209,6 +234,13 @@ impl DpdkPort {
     #[must_use]
     pub fn on_vlan(mut self, vlan: Option<u16>) -> DpdkPort {
         (self.vlan, self.tx.vlan) = (vlan, vlan);
+        self
+    }
+
+    /// The same, over a device that does these things by itself.
+    #[must_use]
+    pub fn with_offloads(mut self, offloads: Offloads) -> DpdkPort {
+        (self.offloads, self.tx.vlan_insert) = (offloads, offloads.vlan_insert);
         self
     }
 
@@ -236,12 +268,21 @@ impl Port for DpdkPort {
             DpdkStamps::None => RxStamps::Poll,
         }
     }
+    fn offloads(&self) -> Vec<&'static str> {
+        let Offloads { rx_checksums, vlan_strip, vlan_insert } = self.offloads;
+        let all = [
+            (rx_checksums, "checks received checksums"),
+            (vlan_strip, "takes VLAN tags off"),
+            (vlan_insert, "puts VLAN tags on"),
+        ];
+        all.into_iter().filter_map(|(on, what)| on.then_some(what)).collect()
+    }
     fn rx_queues(&self) -> usize {
         self.rx.len()
     }
     fn split_queues(self) -> (Vec<DpdkRx>, DpdkTx, MbufPool) {
-        let (field, vlan) = (self.stamps.field(), self.vlan);
-        let of = |queue| DpdkRx { queue, field, vlan, counts: PortCounts::default() };
+        let (field, vlan, checksums) = (self.stamps.field(), self.vlan, self.offloads.rx_checksums);
+        let of = |queue| DpdkRx { queue, field, vlan, checksums, counts: PortCounts::default() };
         (self.rx.into_iter().map(of).collect(), self.tx, self.pool)
     }
 }

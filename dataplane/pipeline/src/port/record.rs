@@ -62,6 +62,9 @@ impl<P: Port, W: Write + Send + 'static> Port for Recorded<P, W> {
     fn rx_stamps(&self) -> RxStamps {
         self.port.rx_stamps()
     }
+    fn offloads(&self) -> Vec<&'static str> {
+        self.port.offloads()
+    }
     fn rx_queues(&self) -> usize {
         self.port.rx_queues()
     }

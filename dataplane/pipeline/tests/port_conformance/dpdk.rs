@@ -4,8 +4,8 @@
 use crate::suite::{FRAME_BYTES_MAX, Kind, conforms, spreads};
 use crate::{inside, nowhere};
 use roko_dpdk::{
-    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
-    ring_port_of_queues, vdev_port,
+    Eal, EalConfig, MbufPool, Offloads, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair,
+    ring_port, ring_port_of_queues, vdev_port,
 };
 use roko_os::netns::{Device, Namespace};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
@@ -46,6 +46,7 @@ fn ports_over_dpdk_conform() {
     rings(&eal, &pool);
     null(&eal, &pool);
     ring_queues(&eal, &pool);
+    bad_checksums(&eal, &pool);
     assert_eq!(pool.available_count(), pool.count(), "every mbuf is back");
     for driver in ["net_af_packet", "net_af_xdp"] {
         sockets(&eal, driver);
@@ -60,6 +61,35 @@ fn ring_queues(eal: &Eal, pool: &MbufPool) {
     let mut queues = port.start(&config, pool).expect("it starts");
     let b = DpdkPort::over(queues.rx, queues.tx.remove(0), pool.clone(), "net_ring", DpdkStamps::None);
     spreads((&mut RssTx::new(to), pool), b, nowhere(), 400);
+}
+
+/// A card that checks checksums, emulated: the other end of the rings marks frames as such a card does. Where the device says
+/// that it checks, those go no further; the marks of one that was not asked mean nothing.
+fn bad_checksums(eal: &Eal, pool: &MbufPool) {
+    let (mut port, mut end) = ring_port(eal, "checks", 64).expect("a port");
+    for rx_checksums in [true, false] {
+        let mut queues = port.start(&PortConfig::default(), pool).expect("it starts");
+        assert_eq!(queues.offloads, Offloads::default(), "rings check nothing");
+        let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
+        let offloads = Offloads { rx_checksums, ..Offloads::default() };
+        let checking =
+            DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None).with_offloads(offloads);
+        assert_eq!(checking.offloads().len(), usize::from(rx_checksums));
+        let (mut rx, _tx, pool) = checking.split();
+        let (mut sent, mut received) = (Burst::new(), Burst::new());
+        for number in 0..8u8 {
+            let mut frame = pool.alloc_from(&[number; 60]).expect("a frame is free");
+            if number % 3 == 1 {
+                frame.mark_bad_checksum();
+            }
+            sent.push(frame);
+        }
+        assert_eq!(end.tx_burst(&mut sent), 8);
+        let wanted: Vec<u8> = (0..8).filter(|number| !rx_checksums || number % 3 != 1).collect();
+        assert_eq!(rx.rx_burst(&mut received), wanted.len());
+        let numbers: Vec<u8> = received.iter().map(|frame| frame.data()[0]).collect();
+        assert_eq!((numbers, rx.counts().dropped), (wanted, if rx_checksums { 3 } else { 0 }));
+    }
 }
 
 /// Packet sockets of one group: here the kernel spreads flows over them, as a card does over its queues.

@@ -45,6 +45,24 @@ pub struct RingStatus {
     pub overruns: Option<u64>,
 }
 
+/// One lane's share of the work: frames and transactions since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LaneStatus {
+    /// Which.
+    pub lane: u8,
+    /// Frames that its receive queue gave; 0 where the port has fewer queues than there are lanes.
+    pub received: u64,
+    /// Frames that its decode gave to other lanes, whose sessions they are of.
+    pub crossed: u64,
+    /// Frames that its decode dropped because their lane was full.
+    pub dropped: u64,
+    /// Frames of its sessions that opened.
+    pub opened: u64,
+    /// Transactions that its verify passed.
+    pub verified: u64,
+}
+
 /// A fetch of blocks that this node lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -133,10 +151,14 @@ pub struct Detail {
     pub time: TimeStatus,
     /// Through the port.
     pub traffic: Traffic,
+    /// What the port's device does so that no core has to, in words.
+    pub port_offloads: Vec<String>,
     /// Whether the port's link is up; `None` when the port does not tell.
     pub link_up: Option<bool>,
     /// How often the link has gone and come back.
     pub link_changes: u64,
+    /// Each lane; empty where there is but one.
+    pub lanes: Vec<LaneStatus>,
     /// Every ring, in packet order.
     pub rings: Vec<RingStatus>,
     /// The other validators, by index.
@@ -163,8 +185,10 @@ impl<S: Storage> NodeHandle<S> {
                 frames_sent: counter("tx", "sent"),
                 bytes_sent: counter("tx", "bytes"),
             },
+            port_offloads: self.data_plane.offloads.iter().map(|what| (*what).into()).collect(),
             link_up: self.data_plane.link.up(),
             link_changes: self.data_plane.link.changes(),
+            lanes: self.lanes(),
             rings: self.rings(),
             peers: self.peers(now),
             conduct: observer.conduct.read(),
@@ -200,6 +224,26 @@ impl<S: Storage> NodeHandle<S> {
             source_losses: clock.losses(),
             port_clock,
         }
+    }
+
+    fn lanes(&self) -> Vec<LaneStatus> {
+        let stages = &self.data_plane.stages;
+        let lanes = stages.iter().filter(|stage| stage.stage() == "open").filter_map(|open| open.lane());
+        let of = |lane: u8| {
+            let count = |stage: &str, label: &str| {
+                let own = stages.iter().find(|of| of.stage() == stage && of.lane() == Some(lane));
+                own.map_or(0, |own| own.value(label))
+            };
+            LaneStatus {
+                lane,
+                received: count("rx", "received"),
+                crossed: count("decode", "crossed"),
+                dropped: count("decode", "dropped_lane_full"),
+                opened: count("open", "opened"),
+                verified: count("verify", "passed"),
+            }
+        };
+        lanes.map(of).collect()
     }
 
     fn rings(&self) -> Vec<RingStatus> {
