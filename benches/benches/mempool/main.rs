@@ -52,7 +52,7 @@ fn insert(pool: &mut Mempool<u64>, offers: &[&Offer], now: NanoMoment) -> usize 
 }
 
 fn key<'a>(offer: &'a &Offer) -> Key<'a> {
-    Key { id: &offer.id, sender: &offer.sender, bytes_len: offer.bytes.len() }
+    Key { id: &offer.id, sender: &offer.sender, bytes: &offer.bytes }
 }
 
 fn new_tx<'a>(offer: &'a &Offer) -> NewTx<'a, u64> {
