@@ -52,7 +52,7 @@ fn insert(pool: &mut Mempool<u64>, offers: &[&Offer], now: NanoMoment) -> usize 
 }
 
 fn key<'a>(offer: &'a &Offer) -> Key<'a> {
-    Key { id: &offer.id, sender: &offer.sender, bytes_len: offer.bytes.len() }
+    Key { id: &offer.id, sender: &offer.sender, bytes: &offer.bytes }
 }
 
 fn new_tx<'a>(offer: &'a &Offer) -> NewTx<'a, u64> {
@@ -171,7 +171,10 @@ fn compare(txs: usize, criterion: &mut criterion::Criterion, report: &mut Report
         phases.iter().zip(["roko_mempool", "btree_heap_hash_mutex", "skip_lists_hash_mutex"])
     {
         let phases = phases.borrow();
-        let ns = |time: Duration| time.as_nanos() as f64 / f64::from(phases.rounds.max(1)) / txs as f64;
+        if phases.rounds == 0 {
+            continue;
+        }
+        let ns = |time: Duration| time.as_nanos() as f64 / f64::from(phases.rounds) / txs as f64;
         report.note(format!(
             "mempool/txs={txs} {name}: mean ns a pooled transaction: insert {:.0}, drain {:.0}, finalise {:.0}",
             ns(phases.insert),

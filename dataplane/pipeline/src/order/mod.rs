@@ -199,7 +199,7 @@ impl<B: FrameBuf> Order<B> {
         pool.insert_burst(
             &txs,
             now,
-            |(_, tx)| Key { id: &tx.id, sender: &tx.sender, bytes_len: tx.wire.len.into() },
+            |(frame, tx)| Key { id: &tx.id, sender: &tx.sender, bytes: tx.wire.of(frame.buf.data()) },
             |(frame, tx)| NewTx {
                 id: tx.id,
                 sender: tx.sender,

@@ -27,8 +27,8 @@ pub struct Key<'a> {
     pub id: &'a TxId,
     /// Its sender.
     pub sender: &'a Address,
-    /// How many bytes it has.
-    pub bytes_len: usize,
+    /// Its bytes.
+    pub bytes: &'a [u8],
 }
 
 impl<M: Copy> Mempool<M> {
@@ -61,16 +61,11 @@ impl<M: Copy> Mempool<M> {
             hashes[nth] = self.hashes(key.id, key.sender);
             self.ids.prefetch(hashes[nth].id);
             self.senders.prefetch(hashes[nth].sender);
-            if let Some(entry) = self.slots.next_free(key.bytes_len, nth) {
+            if let Some(entry) = self.slots.next_free(key.bytes.len(), nth) {
                 self.slots.prefetch(entry);
                 self.slots.prefetch_meta(entry);
                 filled[nth] = entry;
             }
-        }
-        // A pool that is full makes room: whoever leaves is looked up ahead too.
-        let mut leaving = [NIL; BURST_MAX];
-        if filled[burst.len() - 1] == NIL {
-            self.ask_for_cheapest(&mut leaving[..burst.len()]);
         }
         let mut chains = [NIL; BURST_MAX];
         for (nth, tx) in burst.iter().enumerate() {
@@ -78,49 +73,16 @@ impl<M: Copy> Mempool<M> {
             if let Some(index) = self.ids.guess(hashes[nth].id) {
                 self.ask_for_copy(index);
             }
+            let bytes = key(tx).bytes;
+            prefetch::bytes(bytes);
             if filled[nth] != NIL {
-                self.slots.prefetch_bytes(filled[nth], key(tx).bytes_len);
+                self.slots.prefetch_bytes(filled[nth], bytes.len());
             }
         }
-        self.follow_to_last(&mut leaving);
         for chain in chains.into_iter().filter(|chain| *chain != NIL) {
             self.slots.prefetch_hot(self.senders.tail(chain));
         }
-        self.ask_for_leaving(&leaving);
         hashes
-    }
-
-    /// Asks for the entries that pay the least, when there is no room for more.
-    fn ask_for_cheapest(&self, leaving: &mut [u32]) {
-        if self.slots.free_class(0).is_none() {
-            self.fees.cheapest(leaving);
-            leaving.iter().for_each(|&entry| self.slots.prefetch_hot(entry));
-        }
-    }
-
-    /// Turns entries into the last ones of their senders, who leave in their stead, and asks for their lines.
-    fn follow_to_last(&self, leaving: &mut [u32; BURST_MAX]) {
-        for entry in leaving.iter().filter(|entry| **entry != NIL) {
-            self.senders.prefetch_number(self.slots.hot[*entry as usize].chain);
-        }
-        for entry in leaving.iter_mut().filter(|entry| **entry != NIL) {
-            *entry = self.senders.tail(self.slots.hot[*entry as usize].chain);
-            self.slots.prefetch(*entry);
-        }
-    }
-
-    /// Asks for what the end of each touches beside its own lines.
-    fn ask_for_leaving(&self, leaving: &[u32; BURST_MAX]) {
-        for entry in leaving.iter().filter(|entry| **entry != NIL) {
-            let (hot, cold) = (&self.slots.hot[*entry as usize], &self.slots.cold[*entry as usize]);
-            self.ids.prefetch(self.hasher.id(&cold.id));
-            self.fees.prefetch(hot.fee_at);
-            self.slots.prefetch_hot(hot.sender.prev);
-            self.slots.prefetch_hot(hot.prev);
-            self.slots.prefetch_expiry(cold.expiry.prev);
-            self.slots.prefetch_expiry(cold.expiry.next);
-            self.slots.prefetch_bytes(*entry, cold.bytes_len.into());
-        }
     }
 
     /// Asks for the id of what has the same hash: a copy, most likely.

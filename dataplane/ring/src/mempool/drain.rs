@@ -160,17 +160,30 @@ impl<M: Copy> Mempool<M> {
             return Some(here);
         }
         self.look_ahead(line);
-        if line.taken < line.found {
-            line.tick = line.ticks[line.taken % AHEAD];
-            line.taken += 1;
-            let first = self.wheel.root(line.tick);
-            let second = self.slots.hot[first as usize].child;
-            if second != NIL {
-                self.ask_for_taking(second);
-            }
-            return Some(first);
+        if line.taken == line.found {
+            let beyond = line.ended == Some(LineEnd::Window) && self.wheel.overflow != NIL;
+            return beyond.then_some(self.wheel.overflow);
         }
-        (line.ended == Some(LineEnd::Window) && self.wheel.overflow != NIL).then_some(self.wheel.overflow)
+        line.tick = line.ticks[line.taken % AHEAD];
+        line.taken += 1;
+        let first = self.wheel.root(line.tick);
+        self.ask_for_rest_of_tick(first);
+        Some(first)
+    }
+
+    /// Asks for what comes after the first entry of a crowded tick: its second one's lines are here, most likely.
+    #[inline]
+    fn ask_for_rest_of_tick(&self, first: u32) {
+        let second = self.slots.hot[first as usize].child;
+        if second == NIL {
+            return;
+        }
+        self.ask_for_taking(second);
+        let hot = &self.slots.hot[second as usize];
+        let third = if hot.child == NIL { hot.next } else { hot.child };
+        if third != NIL {
+            self.slots.prefetch(third);
+        }
     }
 
     /// Finds the next ticks and asks for their entries. Of a tick's entries the first two are asked for.

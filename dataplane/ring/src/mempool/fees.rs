@@ -166,31 +166,6 @@ impl Fees {
         })
     }
 
-    /// Fills `entries` with those that evictions would take one after the other.
-    pub(super) fn cheapest(&self, entries: &mut [u32]) {
-        let mut places = entries.iter_mut();
-        let list_from = |list: usize, class: usize| {
-            self.occupied.next_set(list).filter(|list| *list < (class + 1) * FEE_CLASSES)
-        };
-        let mut lists: [_; SLOT_CLASSES] =
-            core::array::from_fn(|class| list_from(class * FEE_CLASSES, class));
-        loop {
-            let lowest = |class: &usize| lists[*class].map(|list| list - class * FEE_CLASSES);
-            let class = (0..SLOT_CLASSES).filter(|class| lists[*class].is_some()).min_by_key(lowest);
-            let Some((class, list)) = class.and_then(|class| Some((class, lists[class]?))) else { return };
-            let mut line = self.heads[list];
-            while line != NIL {
-                let record = &self.lines[line as usize];
-                for at in (0..LINE_ENTRIES).rev().filter(|at| record.live >> at & 1 == 1) {
-                    let Some(place) = places.next() else { return };
-                    *place = record.entries[at];
-                }
-                line = record.older;
-            }
-            lists[class] = list_from(list + 1, class);
-        }
-    }
-
     pub(super) fn memory_bytes(&self) -> usize {
         self.heads.len() * 4
             + self.occupied.memory_bytes()
@@ -280,18 +255,6 @@ mod tests {
                     };
                     let lowest = model.iter().rev().filter(fits).min_by_key(key).copied();
                     prop_assert_eq!(order.lowest(class), lowest);
-                }
-                let mut cheapest = [NIL; 20];
-                order.cheapest(&mut cheapest);
-                let mut left = model.clone();
-                for entry in cheapest {
-                    let key = |entry: &&u32| {
-                        let cold = &slots.cold[**entry as usize];
-                        (cold.fee, cold.byte_class)
-                    };
-                    let lowest = left.iter().rev().min_by_key(key).copied();
-                    prop_assert_eq!(entry, lowest.unwrap_or(NIL));
-                    left.retain(|there| Some(*there) != lowest);
                 }
                 let mut linked: Vec<u32> = order.entries().into_iter().map(|(.., entry, _)| entry).collect();
                 let mut expected = model.clone();

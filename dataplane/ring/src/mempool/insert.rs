@@ -6,6 +6,7 @@ use super::fees::fee_class;
 use super::senders::Spot;
 use super::slots::{Cold, Hot, Place};
 use super::types::{Inserted, NewTx, Refused};
+use crate::index::NIL;
 use roko_wire::NanoMoment;
 
 impl<M: Copy> Mempool<M> {
@@ -64,6 +65,7 @@ impl<M: Copy> Mempool<M> {
         let evicted = self.evictable(tx, byte_class, replaced)?;
         let mut inserted = Inserted::default();
         if evicted.is_some() || replaced.is_some() {
+            self.ask_for_next_to_leave(evicted);
             inserted = Inserted { evicted: self.drop_for(evicted), replaced: self.drop_for(replaced) };
             // Who left may have been of this chain.
             spot = self.senders.spot(&self.slots, hashes.sender, &tx.sender, tx.nonce);
@@ -135,6 +137,23 @@ impl<M: Copy> Mempool<M> {
         self.senders
             .last_behind(&self.hasher, &self.slots, &tx.sender, tx.nonce, byte_class)
             .filter(|last| fee_class(self.slots.cold[*last as usize].fee) <= fee_class(tx.fee))
+    }
+
+    /// A full pool evicts a sender's transactions from the last one back: asks for the two that go next.
+    fn ask_for_next_to_leave(&self, evicted: Option<u32>) {
+        let Some(evicted) = evicted else { return };
+        let next = self.slots.hot[evicted as usize].sender.prev;
+        let Some(hot) = self.slots.hot.get(next as usize) else { return };
+        let cold = &self.slots.cold[next as usize];
+        self.ids.prefetch(self.hasher.id(&cold.id));
+        self.fees.prefetch(hot.fee_at);
+        self.slots.prefetch_hot(hot.prev);
+        self.slots.prefetch_expiry(cold.expiry.prev);
+        self.slots.prefetch_expiry(cold.expiry.next);
+        self.slots.prefetch_bytes(next, cold.bytes_len.into());
+        if hot.sender.prev != NIL {
+            self.slots.prefetch(hot.sender.prev);
+        }
     }
 
     fn drop_for(&mut self, entry: Option<u32>) -> Option<roko_wire::TxId> {

@@ -130,7 +130,7 @@ struct Offer {
 
 impl Offer {
     fn key(&self) -> Key<'_> {
-        Key { id: &self.id, sender: &self.sender, bytes_len: self.bytes.len() }
+        Key { id: &self.id, sender: &self.sender, bytes: &self.bytes }
     }
 
     fn new_tx(&self) -> NewTx<'_, u64> {
