@@ -130,7 +130,7 @@ emulator() {
         -nodefaults -display none -no-reboot -kernel $at/vmlinuz -initrd $at/initrd \
         -append "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt roko.frames=$1" \
         -serial file:$at/console.log -serial file:$at/guest.jsonl \
-        -qtest unix:$at/qtest.sock,server=on,wait=off -qtest-log /dev/null \
+        -qtest unix:$at/qtest.sock,server=on,wait=off -qtest-log /dev/null -qmp unix:$at/monitor.sock,server=on,wait=off \
         -device intel-iommu,intremap=on \
         -device pcie-root-port,id=slot0,chassis=1,slot=1 -device igb,bus=slot0,netdev=cable0,mac=02:00:00:00:00:10 \
         -device pcie-root-port,id=slot1,chassis=2,slot=2 -device igb,bus=slot1,netdev=cable1,mac=02:00:00:00:00:11 \

@@ -29,12 +29,13 @@ use load::{Capture, LoadPlan, Loader};
 use network::Network;
 use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
 use roko_pipeline::poll::Stage;
-use roko_pipeline::port::{FrameBuf, Port};
+use roko_pipeline::port::{FrameBuf, FramePool, Port};
 use roko_state::file::FileStorage;
 use roko_state::storage::Storage;
 use roko_time::{ClockDriver, NodeClock};
 use roko_wire::BlockId;
 use roko_wire::genesis::{Endpoint, NodeKey};
+use seccompiler::BpfProgram;
 use sessions::Listening;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,49 @@ pub enum DevnetError {
     Io(#[from] std::io::Error),
 }
 
+/// Validators that are put together, and do not run yet.
+struct Group<B: FrameBuf, S: Storage> {
+    stages: Vec<(&'static str, Box<dyn Stage>)>,
+    nodes: Vec<Arc<NodeHandle<S>>>,
+    controls: Vec<ControlLoop<B>>,
+    sessions: Vec<Sessions>,
+    catchups: Vec<Catchup>,
+    keepers: Vec<Keeper>,
+}
+
+impl<B: FrameBuf, S: Storage> Group<B, S> {
+    fn new(switch: Box<dyn Stage>) -> Group<B, S> {
+        Group {
+            stages: vec![("switch", switch)],
+            nodes: Vec::new(),
+            controls: Vec::new(),
+            sessions: Vec::new(),
+            catchups: Vec::new(),
+            keepers: Vec::new(),
+        }
+    }
+
+    fn add<P: FramePool<Buf = B>>(&mut self, validator: Ready<P, S>) {
+        let Ready { stages, control, handle, sessions, catchup, keeper, .. } = validator;
+        self.stages.extend(stages);
+        self.nodes.push(handle);
+        self.controls.push(control);
+        self.sessions.push(sessions);
+        self.catchups.push(catchup);
+        self.keepers.push(keeper);
+    }
+}
+
+/// What confines poll threads, unless they are watched: who watches a thread asks the kernel about it, which a confined one
+/// may not.
+fn confinement(placement: &Placement, port: &str) -> Option<BpfProgram> {
+    let filter = match placement.is_tapped() {
+        true => Err("they are watched".to_owned()),
+        false => sandbox::filter(port),
+    };
+    filter.inspect_err(|why| eprintln!("poll threads are not confined: {why}")).ok()
+}
+
 impl Devnet {
     /// Starts a devnet over `network`, whose ports are in validator order, and hands its load client to a loader.
     pub fn start<N: Network>(plan: DevnetPlan, network: N) -> Result<(Devnet, Loader), DevnetError>
@@ -187,9 +231,7 @@ impl<S: Storage> Devnet<S> {
             network.build(&members, placement.lanes()).map_err(DevnetError::Network)?;
 
         let listening = Listening::bind(chain.genesis.validators.len())?;
-        let mut stages: Vec<(&'static str, Box<dyn Stage>)> = vec![("switch", switch)];
-        let (mut nodes, mut controls) = (Vec::new(), Vec::new());
-        let (mut sessions, mut catchups, mut keepers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut group = Group::new(switch);
         let keys = node_identities.into_iter().zip(bls_keys);
         let ends = ports.into_iter().zip(&listening.sockets);
         let last = chain.genesis.validators.len() - 1;
@@ -214,20 +256,10 @@ impl<S: Storage> Devnet<S> {
                 options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
                 handshake: listening.parts(Some(socket.try_clone()?)),
             };
-            let ready = validator::start(parts).map_err(failed)?;
-            let Ready { stages: own, control, handle, sessions: with_peers, catchup, keeper, .. } = ready;
-            keepers.push(keeper);
-            stages.extend(own);
-            nodes.push(handle);
-            controls.push(control);
-            sessions.push(with_peers);
-            catchups.push(catchup);
+            group.add(validator::start(parts).map_err(failed)?);
         }
-        // Who watches a thread asks the kernel about it, which a confined one may not.
-        let filter =
-            if placement.is_tapped() { Err("they are watched".to_owned()) } else { sandbox::filter(kind) };
-        let filter = filter.inspect_err(|why| eprintln!("poll threads are not confined: {why}"));
-        let enter = Confined::new(enter, filter.ok());
+        let Group { stages, nodes, controls, mut sessions, catchups, keepers } = group;
+        let enter = Confined::new(enter, confinement(&placement, kind));
         let mut threads = placement.start_polling(stages, &stop, &enter)?;
         let offered_to = if drill.is_some() { last } else { last + 1 };
         let loader_plan = LoadPlan::new(&chain, accounts, offered_to, clock.clone());

@@ -85,7 +85,7 @@ fn peer_row(
         "  {:<22}{:>12}{:>10}{:>9.1}{:>9}{:>8}{:>9}{:>7}{:>7}{:>9.1}{:>11}{:>11}{:>11}{:>14}",
         format!("validator {}", peer.index),
         or_dash(peer.heard_ns_ago.map(|ago| ms(i64::try_from(ago).unwrap_or(i64::MAX)))),
-        or_dash(peer.round_trip_ns.map(|trip| ms(i64::try_from(trip).unwrap_or(i64::MAX)))),
+        or_dash(peer.round_trip_ns.map(|trip| format!("{:.3}", trip as f64 / 1e6))),
         rates.0,
         peer.proposals,
         peer.votes,

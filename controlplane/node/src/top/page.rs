@@ -221,7 +221,12 @@ mod tests {
         node.detail.rings =
             vec![ring("idle", 0, Some(0)), ring("lossy", 3, Some(blocks)), ring("held", 0, None)];
         node.detail.peers = (1..12)
-            .map(|index| PeerStatus { index, messages: 10 * blocks, ..PeerStatus::default() })
+            .map(|index| PeerStatus {
+                index,
+                messages: 10 * blocks,
+                round_trip_ns: Some(250_000),
+                ..PeerStatus::default()
+            })
             .collect();
         let counted =
             (0..10).map(|signer| CountedVote { signer, after_ns: Some(i64::from(signer) * 1_000_000) });
@@ -257,7 +262,11 @@ mod tests {
         assert_eq!(row(&text, "1    "), ["1", "0", "0", "0", "7", "0"]);
         assert_eq!(row(&text, "lossy")[1..], ["3", "3", "512", "200", "200.0"]);
         assert!(text.contains("2 more rings, empty"), "{text}");
-        assert_eq!(row(&text, "  validator 11")[3], "2000.0", "frames a second: {text}");
+        assert_eq!(
+            row(&text, "  validator 11")[3..5],
+            ["0.250", "2000.0"],
+            "a round trip, frames a second: {text}"
+        );
         assert!(text.contains("10 of 12 +0.0 to +9.0, without 10 11"), "{text}");
         let again = page.draw(&answer(troubled(1_000_000_000, 0))).expect("a page");
         assert_eq!(

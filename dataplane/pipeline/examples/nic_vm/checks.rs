@@ -62,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) sent: Vec<Vec<i64>>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) seen: Vec<Frame>,
+    /// The states of the first port's link that the guest saw, after the one at its start.
+    pub(crate) link_changes: Vec<bool>,
     pub(crate) counters: Vec<Value>,
     /// Which driver has each card after the run.
     pub(crate) drivers: Vec<String>,
@@ -70,6 +72,10 @@ pub(crate) struct Run {
 /// Everything that does not hold.
 pub(crate) fn problems(run: &Run) -> Vec<String> {
     let mut problems = Vec::new();
+    if run.link_changes != [false, true] {
+        problems
+            .push(format!("the cable was pulled and plugged in, and the guest saw {:?}", run.link_changes));
+    }
     for port in 0..run.sent.len() {
         let seen: Vec<&Frame> = run.seen.iter().filter(|frame| frame.port == port).collect();
         let replies: Vec<&Reply> = run.replies.iter().filter(|reply| reply.port == port).collect();
@@ -184,6 +190,7 @@ mod tests {
             sent: vec![Vec::new(); 2],
             replies: Vec::new(),
             seen: Vec::new(),
+            link_changes: vec![false, true],
             counters: Vec::new(),
             drivers: vec!["igb".to_owned(); 2],
         };
@@ -221,7 +228,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_must_hold_is_looked_at() {
-        let cases: [(&str, Damage); 15] = [
+        let cases: [(&str, Damage); 16] = [
+            ("the cable was pulled", |run| run.link_changes.truncate(1)),
             ("did not see every message", |run| run.seen.truncate(5)),
             ("not every message came back", |run| run.replies.swap(0, 1)),
             ("no receive stamp", |run| run.seen[1].rx_ns = None),

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 const RING_SLOTS: usize = 64;
 /// How long a link may take to come up: twice what auto-negotiation takes at most (IEEE 802.3, 28.3.2: about 5 s).
 const LINK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at the links.
+const LINK_LOOK: Duration = Duration::from_millis(50);
 /// How long the cards may see no event message before the guest gives up.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
@@ -61,7 +63,7 @@ pub(crate) fn run(frames: u16, devices: &[&str]) -> Result<(), Error> {
             drop(poll.run());
             guard.map(drop)
         });
-        print_until(usize::from(frames) * cards.len(), &mut lines);
+        print_until(usize::from(frames) * cards.len(), &mut lines, &cards);
         stop.store(true, Ordering::Relaxed);
         poller.join().expect("no stage panics")
     })?;
@@ -140,10 +142,21 @@ fn describe(card: &Card) -> Result<Value, Error> {
     Ok(json!({ "port": card.name, "driver": driver, "mac": mac.join(":"), "link_up": link.up }))
 }
 
-/// Prints messages as they come, until `wanted` did or none came for long.
-fn print_until(wanted: usize, lines: &mut [Consumer<Turned>]) {
-    let (mut printed, mut last) = (0, Instant::now());
+/// Prints messages as they come, and changes of the links, until `wanted` messages did or none came for long.
+fn print_until(wanted: usize, lines: &mut [Consumer<Turned>], cards: &[Card]) {
+    let (mut printed, mut last, mut looked) = (0, Instant::now(), Instant::now());
+    let up = |card: &Card| card.port.link().is_ok_and(|link| link.up);
+    let mut links: Vec<bool> = cards.iter().map(up).collect();
     while printed < wanted && last.elapsed() < SILENCE_MAX {
+        if looked.elapsed() >= LINK_LOOK {
+            looked = Instant::now();
+            for (card, was) in cards.iter().zip(&mut links) {
+                let now = up(card);
+                if core::mem::replace(was, now) != now {
+                    say(&json!({ "line": "link", "port": card.name, "up": now }));
+                }
+            }
+        }
         for line in lines.iter_mut() {
             while let Some(turned) = line.pop() {
                 say(&json!({

@@ -3,6 +3,7 @@
 use crate::DEVICE;
 use crate::checks::{self, Frame, Reply, Run};
 use crate::emulator::Emulator;
+use crate::monitor::Monitor;
 use crate::ptp::{self, Event};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -67,8 +68,13 @@ fn play(
         emulator.free_rx_stamp(*registers)?;
     }
     let (mut sent, mut replies, mut seen) = (vec![Vec::new(); wires.len()], Vec::new(), Vec::new());
-    let began = Instant::now();
+    let (mut began, mut link_changes) = (Instant::now(), Vec::new());
     for sequence in 0..frames {
+        if sequence == frames / 2 {
+            let pause = Instant::now();
+            link_changes = pull_and_plug(folder, guest)?;
+            began += pause.elapsed();
+        }
         let due = began + INTERVAL * u32::from(sequence);
         sleep(due.saturating_duration_since(Instant::now()));
         for (index, wire) in wires.iter_mut().enumerate() {
@@ -94,7 +100,18 @@ fn play(
     for _ in wires.iter() {
         drivers.push(guest.line("given_back")?["driver"].as_str().unwrap_or("none").to_owned());
     }
-    Ok(Run { dpdk, asks, frames, sent, replies, seen, counters, drivers })
+    Ok(Run { dpdk, asks, frames, sent, replies, seen, link_changes, counters, drivers })
+}
+
+/// Pulls the first port's cable and plugs it in again, each until the guest has seen it. Returns what it saw.
+fn pull_and_plug(folder: &Path, guest: &mut Guest) -> Result<Vec<bool>, String> {
+    let mut monitor = Monitor::connect(&folder.join("monitor.sock"))?;
+    let mut seen = Vec::new();
+    for up in [false, true] {
+        monitor.set_link(0, up)?;
+        seen.extend(guest.line("link")?["up"].as_bool());
+    }
+    Ok(seen)
 }
 
 fn summary(run: &Run, problems: &[String]) -> Value {
@@ -106,7 +123,7 @@ fn summary(run: &Run, problems: &[String]) -> Value {
         "spacing_error_us_max": checks::spacing_error_ns_max(run) / 1_000,
         "turn_us": { "min": checks::turn_ns(run).min().map(|ns| ns / 1_000),
                      "max": checks::turn_ns(run).max().map(|ns| ns / 1_000) },
-        "given_back_to": run.drivers, "problems": problems,
+        "link_changes": run.link_changes, "given_back_to": run.drivers, "problems": problems,
     })
 }
 

@@ -17,6 +17,7 @@ mod checks;
 mod emulator;
 mod guest;
 mod harness;
+mod monitor;
 mod ptp;
 mod turn;
 
