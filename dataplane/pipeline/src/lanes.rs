@@ -146,7 +146,7 @@ mod tests {
                 let owners = Owners::with_salt(lanes, salt);
                 // As handshakes name them: the sender's index above a stamp in milliseconds.
                 let ids = (0..64u64)
-                    .flat_map(|peer| (0..64).map(move |at| peer << 48 | 1_800_000_000_000 + at * 7));
+                    .flat_map(|peer| (0..64).map(move |at| (peer << 48) | (1_800_000_000_000 + at * 7)));
                 let mut owned = vec![0; lanes];
                 for id in ids {
                     assert_eq!(owners.of(id), owners.of(id));

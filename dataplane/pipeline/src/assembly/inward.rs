@@ -21,10 +21,19 @@ use std::sync::Arc;
 /// Reports of verified keys from one open to one decode.
 const ESTABLISHED: usize = 256;
 
+/// One queue of the port.
+pub(super) struct Queue<R: RxPort> {
+    /// Its receiving half.
+    pub(super) port: R,
+    /// Where its frames' keys are known.
+    pub(super) keys: Box<dyn KeySource>,
+    /// The slow path's end, where there is one.
+    pub(super) tap: Option<SlowPathTap<R::Buf>>,
+}
+
 /// What the stages are made of.
 pub(super) struct InwardParts<R: RxPort> {
-    /// The receiving half of each queue, where its frames' keys are known, and its tap of the slow path.
-    pub(super) queues: Vec<(R, Box<dyn KeySource>, Option<SlowPathTap<R::Buf>>)>,
+    pub(super) queues: Vec<Queue<R>>,
     pub(super) stamps: RxStamps,
     pub(super) port_clock: Option<PortClockPage>,
     pub(super) filter: FilterConfig,
@@ -80,7 +89,7 @@ impl<B: FrameBuf> Inward<B> {
         let (mut rxs, mut filters, mut decodes) = (Vec::<Box<dyn Stage>>::new(), Vec::new(), Vec::new());
         let (mut known, owners) = (Vec::new(), Owners::new(lanes));
         let mut chains = Vec::new();
-        for (queue, (port, keys, tap)) in queues.into_iter().enumerate() {
+        for (queue, Queue { port, keys, tap }) in queues.into_iter().enumerate() {
             let (known_out, moved) = rings.of_lane("handshake_filter", queue, sessions_depth(peers_max));
             let (rx_out, filter_in) = rings.of_lane("rx_filter", queue, depths.ingress);
             let (filter_out, decode_in) = rings.of_lane("filter_decode", queue, depths.ingress);
