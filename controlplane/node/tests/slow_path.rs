@@ -148,7 +148,7 @@ fn open(eal: &Eal, case: &Case) -> Result<(roko_dpdk::Port, DpdkPort), roko_dpdk
     let pool = eal.pool(&format!("slow{}", case.number), &pool_config)?;
     let arguments = format!("iface=port{},framecnt=64", case.number);
     let mut port = vdev_port(eal, &format!("net_af_packet{}", case.number), &arguments)?;
-    // The second virtual LAN's tags are left to the driver.
+    // The tags of the second case with a virtual LAN are left to the driver.
     let config = PortConfig { promiscuous: true, vlan_tags: case.by_driver, ..PortConfig::default() };
     let mut queues = port.start(&config, &pool)?;
     let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));

@@ -21,8 +21,15 @@ use std::sync::Arc;
 /// Reports of verified keys from one open to one decode.
 const ESTABLISHED: usize = 256;
 
-/// The receiving half of a queue, where its frames' keys are known, and its tap of the slow path.
-type Queue<R> = (R, Box<dyn KeySource>, Option<SlowPathTap<<R as RxPort>::Buf>>);
+/// One queue of the port.
+pub(super) struct Queue<R: RxPort> {
+    /// Its receiving half.
+    pub(super) port: R,
+    /// Where its frames' keys are known.
+    pub(super) keys: Box<dyn KeySource>,
+    /// The slow path's end, where there is one.
+    pub(super) tap: Option<SlowPathTap<R::Buf>>,
+}
 
 /// What the stages are made of.
 pub(super) struct InwardParts<R: RxPort> {
@@ -82,7 +89,7 @@ impl<B: FrameBuf> Inward<B> {
         let (mut rxs, mut filters, mut decodes) = (Vec::<Box<dyn Stage>>::new(), Vec::new(), Vec::new());
         let (mut known, owners) = (Vec::new(), Owners::new(lanes));
         let mut chains = Vec::new();
-        for (queue, (port, keys, tap)) in queues.into_iter().enumerate() {
+        for (queue, Queue { port, keys, tap }) in queues.into_iter().enumerate() {
             let (known_out, moved) = rings.of_lane("handshake_filter", queue, sessions_depth(peers_max));
             let (rx_out, filter_in) = rings.of_lane("rx_filter", queue, depths.ingress);
             let (filter_out, decode_in) = rings.of_lane("filter_decode", queue, depths.ingress);

@@ -48,7 +48,7 @@ use crate::spread::{SpreadBlock, SpreadBlockTask, SpreadCommand};
 use crate::tx::Tx;
 use crate::verify::VerifyConfig;
 use core::net::IpAddr;
-use inward::{Inward, InwardParts};
+use inward::{Inward, InwardParts, Queue};
 use middle::Middle;
 use outward::Outward;
 use roko_ring::spsc::{Consumer, Gauge, Producer, ring};
@@ -393,8 +393,8 @@ where
     let mut rings = Rings { lanes, gauges: Vec::new() };
     let slow_path = slow_path.then(|| (filter.ip, pool.clone()));
     let (taps, slow_path, slow_frames) = slow_path_rings(&mut rings, halves.len(), slow_path);
-    let queues =
-        halves.into_iter().zip(keys).zip(taps).map(|((half, keys), tap)| (half, keys, tap)).collect();
+    let queues = halves.into_iter().zip(keys).zip(taps);
+    let queues = queues.map(|((port, keys), tap)| Queue { port, keys, tap }).collect();
     let port_page = port_clock.clone();
     let parts = InwardParts { queues, stamps, port_clock: port_page, filter, rates, peers_max, lanes };
     let inward = Inward::new(&mut rings, &depths, parts, &clock);

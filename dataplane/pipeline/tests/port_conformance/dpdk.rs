@@ -52,6 +52,7 @@ fn ports_over_dpdk_conform() {
         sockets(&eal, driver);
     }
     packet_queues(&eal);
+    tags_by_the_driver(&eal);
 }
 
 /// A `net_ring` port whose queues are filled by the hash that a card would use.
@@ -147,6 +148,62 @@ fn null(eal: &Eal, pool: &MbufPool) {
         assert_eq!(tx.tx_burst(&mut burst), BURST);
         assert!(burst.is_empty());
     }
+}
+
+/// The driver of packet sockets takes tags of a virtual LAN off and puts them on; the other end sees frames as on the wire.
+fn tags_by_the_driver(eal: &Eal) {
+    let namespace = match Namespace::create("tags") {
+        Ok(namespace) => namespace,
+        Err(refusal) => return eprintln!("skipped: tags by net_af_packet: {refusal}"),
+    };
+    namespace.join(&Device::silent("left"), &namespace, &Device::silent("right")).expect("a cable");
+    let config = PoolConfig { mbufs: 1_023, cache_mbufs: 0, ..PoolConfig::default() };
+    let pool = eal.pool("tags", &config).expect("a pool");
+    let made = namespace.within(|| {
+        let open = |number: usize, iface: &str| {
+            vdev_port(eal, &format!("net_af_packet{number}"), &format!("iface={iface},framecnt=64"))
+        };
+        let (mut left, mut right) = (open(10, "left")?, open(11, "right")?);
+        let config = PortConfig { promiscuous: true, vlan_tags: true, ..PortConfig::default() };
+        let mut queues = left.start(&config, &pool)?;
+        let wire = start(&mut right, &pool, "net_af_packet");
+        let node = DpdkPort::new(
+            queues.rx.remove(0),
+            queues.tx.remove(0),
+            pool.clone(),
+            "net_af_packet",
+            DpdkStamps::None,
+        );
+        Ok::<_, roko_dpdk::Error>((left, right, node.with_offloads(queues.offloads).on_vlan(Some(7)), wire))
+    });
+    let (_left, _right, node, wire) = match made.expect("the namespace is ours") {
+        Ok(made) => made,
+        Err(refusal) => return eprintln!("skipped: tags by net_af_packet: {refusal}"),
+    };
+    assert_eq!(node.offloads(), ["takes VLAN tags off", "puts VLAN tags on"]);
+    let ((mut node_rx, mut node_tx, _), (mut wire_rx, mut wire_tx, _)) = (node.split(), wire.split());
+    let frame = |tag: &[u8], number: u8| {
+        let bytes = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], tag, &[0x88, 0xb5], &[number; 60]].concat();
+        (pool.alloc_from(&bytes).expect("a frame is free"), bytes)
+    };
+    // Polls until a frame is there, 20 s at most.
+    fn next<R: RxPort>(rx: &mut R) -> Vec<u8> {
+        let (mut burst, until) =
+            (Burst::new(), std::time::Instant::now() + std::time::Duration::from_secs(20));
+        while rx.rx_burst(&mut burst) == 0 && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        burst.first().expect("a frame within 20 s").data().to_vec()
+    }
+    let mut burst: Burst<_> = [frame(&[], 1).0].into_iter().collect();
+    assert_eq!(node_tx.tx_burst(&mut burst), 1);
+    assert!(next(&mut wire_rx) == frame(&[0x81, 0, 0, 7], 1).1, "the tag is on the wire");
+    for (tag, number) in [(&[][..], 2), (&[0x81, 0, 0, 8], 3), (&[0x81, 0, 0, 7], 4)] {
+        let mut burst: Burst<_> = [frame(tag, number).0].into_iter().collect();
+        assert_eq!(wire_tx.tx_burst(&mut burst), 1);
+    }
+    assert!(next(&mut node_rx) == frame(&[], 4).1, "its own virtual LAN's, without the tag");
+    assert_eq!(node_rx.counts().dropped, 2, "of none and of another");
 }
 
 /// Two ports of `driver` at the ends of a virtual cable.
