@@ -258,7 +258,8 @@ mod tests {
                 }
                 let mut linked: Vec<u32> = order.entries().into_iter().map(|(.., entry, _)| entry).collect();
                 let mut expected = model.clone();
-                (linked.sort_unstable(), expected.sort_unstable());
+                linked.sort_unstable();
+                expected.sort_unstable();
                 prop_assert_eq!(linked, expected);
                 prop_assert!(order.lines_used() <= model.len());
             }
