@@ -1,7 +1,7 @@
 //! Sealed frames of many sessions, and the stages that they go through.
 
 use core::net::{IpAddr, Ipv4Addr};
-use roko_benches::fixtures::START;
+use roko_benches::fixtures::{START, transfer, user};
 use roko_dpdk::{Burst, Eal, Mbuf, MbufPool, Port, PortConfig, RingEnd, ring_port};
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, DecodeLanes, Established, Retired, ToOpen};
@@ -19,7 +19,7 @@ use roko_ring::seqlock::{PageWriter, page};
 use roko_ring::spsc::{Consumer, Producer, ring};
 use roko_wire::clock::ClockMap;
 use roko_wire::frame::{FRAME_HEADER_BYTES, PriorityClass};
-use roko_wire::message::MessageKind;
+use roko_wire::message::{MessageKind, write_submit};
 use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::net::{Addresses, Mac, headers_bytes, write_headers};
 
@@ -50,29 +50,55 @@ fn addresses_of(source: usize) -> Addresses {
     }
 }
 
+/// What a frame holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// So many bytes that no stage until open reads.
+    Bytes(usize),
+    /// A transfer that the source signs, its next nonce each time.
+    Transfer,
+}
+
 /// Seals a frame for each source in turn.
 pub(crate) struct Senders {
     sealers: Vec<Sealer>,
     next: usize,
-    message_bytes: usize,
+    content: Content,
+    message: Vec<u8>,
     frame: Vec<u8>,
 }
 
+/// The message by which `source` submits its transfer with this nonce.
+fn submit(source: usize, nonce: u64, message: &mut Vec<u8>) {
+    message.clear();
+    let wire = transfer(nonce).sign_ed25519(&user(source as u32));
+    write_submit(&[&wire], message);
+}
+
 impl Senders {
-    pub(crate) fn new(message_bytes: usize) -> Senders {
+    pub(crate) fn new(content: Content) -> Senders {
         let sealers =
             (0..SOURCES as u64).map(|session| Sealer::new(&keys_of(session), session, 0, 0)).collect();
-        let frame = vec![0; headers_bytes(&NODE_IP) + message_bytes + SEAL_BYTES];
-        Senders { sealers, next: 0, message_bytes, frame }
+        let mut message = Vec::new();
+        match content {
+            Content::Bytes(bytes) => message.resize(bytes, 0),
+            Content::Transfer => submit(0, 0, &mut message),
+        }
+        message[0] = MessageKind::Submit as u8;
+        let frame = vec![0; headers_bytes(&NODE_IP) + message.len() + SEAL_BYTES];
+        Senders { sealers, next: 0, content, message, frame }
     }
 
     /// The next source's next frame.
     pub(crate) fn next_frame(&mut self) -> &[u8] {
-        let source = self.next % SOURCES;
+        let (source, round) = (self.next % SOURCES, self.next / SOURCES);
         self.next += 1;
-        let payload_bytes = self.message_bytes + SEAL_BYTES;
+        if self.content == Content::Transfer {
+            submit(source, round as u64, &mut self.message);
+        }
+        let payload_bytes = self.message.len() + SEAL_BYTES;
         let at = write_headers(&addresses_of(source), payload_bytes, &mut self.frame).expect("it has room");
-        self.frame[at + FRAME_HEADER_BYTES] = MessageKind::Submit as u8;
+        self.frame[at + FRAME_HEADER_BYTES..][..self.message.len()].copy_from_slice(&self.message);
         self.sealers[source].seal(PriorityClass::Client, &mut self.frame[at..]).expect("the key is fresh");
         &self.frame
     }
@@ -94,6 +120,8 @@ pub(crate) struct Line {
     pub(crate) decode: Decode<Mbuf>,
     pub(crate) open: Open<Mbuf>,
     pub(crate) opened: Consumer<MessageFrame<Mbuf>>,
+    /// What the stages read the time from.
+    pub(crate) clock: ClockPage,
     pool: MbufPool,
     far: RingEnd,
     _keep: (
@@ -164,8 +192,9 @@ impl Line {
             rx: Rx::new((rx, RxStamps::Poll), page.clone(), None, rx_out),
             filter: Filter::new(filter, page.clone(), moved, filter_in, filter_out),
             decode: Decode::new(SOURCES, Box::new(Clients), page.clone(), decode_in, lanes),
-            open: Open::new(SOURCES, page, PeerRates::UNLIMITED, links),
+            open: Open::new(SOURCES, page.clone(), PeerRates::UNLIMITED, links),
             opened,
+            clock: page,
             pool: pool.clone(),
             far,
             _keep: (port, writer, control, known),

@@ -7,11 +7,15 @@
 //! `open_path` takes sealed frames through decode and open, replay windows included. Beside it the AEAD alone, on the same
 //! frames under the same 10,000 keys. Floor: 1.3 times the AEAD.
 //!
-//! Every frame that is fed must come out, or the bench fails.
+//! `full_path` is the whole way into the pool: rx, filter, decode, open, verify and order, a transfer a frame, each signed by its
+//! source, while more than 10,000 others stand in the pool. What each stage takes is printed. Beside it testpmd's `csum`.
+//!
+//! Every frame that is fed must come out, or be pooled, or the bench fails.
 
 mod feed;
+mod full;
 
-use feed::{FRAMES, Line, SOURCES, Senders, keys_of};
+use feed::{Content, FRAMES, Line, SOURCES, Senders, keys_of};
 use roko_benches::testpmd::Testpmd;
 use roko_benches::{Comparison, Report};
 use roko_dpdk::{Eal, EalConfig, MbufPool, PoolConfig};
@@ -27,14 +31,19 @@ const ADMITTED_AT_ONCE: usize = 4;
 
 /// Polls a stage until it has handled an iteration's frames.
 fn poll_all(stage: &mut impl Stage) {
+    poll_until(stage, FRAMES, 2 * POLLS);
+}
+
+/// Polls a stage until it has handled so much, in so many polls at most.
+fn poll_until(stage: &mut impl Stage, wanted: usize, polls: usize) {
     let mut work = 0;
-    for _ in 0..2 * POLLS {
+    for _ in 0..polls {
         work += stage.poll(&mut PollContext { tsc: tsc() }).work;
-        if work >= FRAMES {
+        if work >= wanted {
             return;
         }
     }
-    panic!("{}: {work} of {FRAMES} frames", stage.name());
+    panic!("{}: {work} of {wanted} frames", stage.name());
 }
 
 /// Takes out what was opened; all of it must be there.
@@ -45,8 +54,8 @@ fn take_opened(line: &mut Line) {
 }
 
 /// A line whose sessions are all established, and its senders.
-fn warm_line(eal: &Eal, pool: &MbufPool, name: &str, message_bytes: usize) -> (Line, Senders) {
-    let (mut line, mut senders) = (Line::new(eal, pool, name), Senders::new(message_bytes));
+fn warm_line(eal: &Eal, pool: &MbufPool, name: &str, content: Content) -> (Line, Senders) {
+    let (mut line, mut senders) = (Line::new(eal, pool, name), Senders::new(content));
     let mut opened = 0;
     // Few unknown sessions are looked up in one poll.
     for _ in 0..SOURCES / ADMITTED_AT_ONCE {
@@ -100,7 +109,7 @@ fn case(mut line: Line, mut senders: Senders, timed: Timed) -> impl FnMut(u64) -
 
 /// The AEAD alone, on the frames that the line would get.
 fn aead_alone(message_bytes: usize) -> impl FnMut(u64) -> Duration {
-    let mut senders = Senders::new(message_bytes);
+    let mut senders = Senders::new(Content::Bytes(message_bytes));
     let openers: Vec<Opener> = (0..SOURCES as u64).map(|session| Opener::new(&keys_of(session))).collect();
     let payload_bytes = message_bytes + SEAL_BYTES;
     let mut payloads = vec![0; FRAMES * payload_bytes];
@@ -131,7 +140,7 @@ fn main() {
     let pool = eal.pool("frames", &PoolConfig { mbufs: 16_383, ..PoolConfig::default() }).expect("a pool");
     let _guard = eal.register_thread().expect("the thread is new to DPDK");
     let line = |name: &str, timed: Timed, bytes: usize| {
-        let (line, senders) = warm_line(&eal, &pool, name, bytes);
+        let (line, senders) = warm_line(&eal, &pool, name, Content::Bytes(bytes));
         case(line, senders, timed)
     };
     let mut rx_path = Comparison::new(format!("rx_path/sources={SOURCES}"), FRAMES as u64)
@@ -152,5 +161,15 @@ fn main() {
             .floor_ratio(1.3)
             .run(&mut criterion, &mut report);
     }
+    let (line, senders) = warm_line(&eal, &pool, "full", Content::Transfer);
+    let stages = full::Stages::default();
+    let mut full_path = Comparison::new(format!("full_path/sources={SOURCES}"), full::FRAMES as u64)
+        .case("rx_to_order", full::case(line, senders, &pool, &stages));
+    match Testpmd::new("net_ring0", "csum") {
+        Ok(testpmd) => full_path = full_path.case("testpmd_csum", testpmd.case(full::FRAMES as u64)),
+        Err(why) => report.note(format!("testpmd's csum is left out: {why}")),
+    }
+    full_path.run(&mut criterion, &mut report);
+    stages.note(&mut report);
     report.finish(criterion);
 }

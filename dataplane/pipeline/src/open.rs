@@ -123,6 +123,9 @@ impl PeerRates {
     }
 }
 
+/// How many frames before its turn the replay window's part is asked for.
+const SOON: usize = 4;
+
 /// One key's opener and replay window. What opening a frame reads comes first, so that it can be asked for ahead.
 #[repr(C)]
 struct Session {
@@ -281,6 +284,14 @@ impl<B: FrameBuf> Open<B> {
         }
     }
 
+    /// Asks for the part of a replay window that a frame moves; its session's first lines are here.
+    #[inline]
+    fn ask_for_window(&self, (peer, sequence): (PeerIndex, u64)) {
+        if let Some(Some(session)) = self.peers.get(peer.as_usize()).map(|peer| &peer.live[0]) {
+            session.window.ask_for(sequence);
+        }
+    }
+
     /// Which message it is, if its sender may send it.
     fn authorize(frame: &SealedFrame<B>, span: Span) -> Result<MessageKind, OpenCounter> {
         let message = span.of(frame.buf.data());
@@ -355,7 +366,14 @@ impl<B: FrameBuf> Open<B> {
             burst.push(frame);
         });
         let work = burst.len();
-        for frame in burst {
+        let mut names = [(PeerIndex(0), 0); BURST];
+        for (name, frame) in names.iter_mut().zip(&burst) {
+            *name = (frame.peer, frame.header.sequence);
+        }
+        for (place, frame) in burst.into_iter().enumerate() {
+            if place + SOON < work {
+                self.ask_for_window(names[place + SOON]);
+            }
             if let Err(refusal) = self.handle(frame, from) {
                 self.counters.count(refusal);
             }

@@ -394,4 +394,19 @@ mod tests {
         let refused = BodyError::Range { index: 1, what: "ingress validator" };
         assert_eq!(BodyView::access(&body(VALIDATORS_MAX as u16)).err(), Some(refused));
     }
+
+    #[test]
+    fn a_body_is_read_where_it_stands() {
+        let bytes = body(0);
+        let view = BodyView::access(&bytes).expect("in range");
+        let read: usize = view
+            .entries()
+            .map(|entry| {
+                let (from, memory) = (entry.wire.as_ptr().addr(), bytes.as_ptr_range());
+                assert!(memory.start.addr() <= from && from + entry.wire.len() <= memory.end.addr());
+                entry.wire.len()
+            })
+            .sum();
+        assert_eq!(read, 1, "the one transaction of one byte was read");
+    }
 }

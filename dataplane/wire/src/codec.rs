@@ -164,6 +164,27 @@ impl<const N: usize> Sink for arrayvec::ArrayVec<u8, N> {
     }
 }
 
+/// Memory that is written from its front on; what is left of it is what is not written yet.
+impl Sink for &mut [u8] {
+    /// # Panics
+    /// When the layout is longer than the memory: whoever made room for it was wrong, never a peer's input.
+    fn put(&mut self, bytes: &[u8]) {
+        let (here, rest) = core::mem::take(self).split_at_mut(bytes.len());
+        here.copy_from_slice(bytes);
+        *self = rest;
+    }
+}
+
+/// Counts what would be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Length(pub usize);
+
+impl Sink for Length {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
+    }
+}
+
 impl Sink for sha2::Sha256 {
     fn put(&mut self, bytes: &[u8]) {
         sha2::Digest::update(self, bytes);

@@ -3,13 +3,12 @@
 use super::Target;
 use super::outbox::{Outbox, Sent};
 use crate::port::FramePool;
-use arrayvec::ArrayVec;
 use core::ops::Range;
 use roko_wire::block::{chunk_count, chunk_leaf};
 use roko_wire::chunk::Chunk;
-use roko_wire::codec::Sink;
+use roko_wire::codec::{Length, Sink};
 use roko_wire::frame::PriorityClass;
-use roko_wire::limits::{CHUNK_DATA_BYTES, MESSAGE_BYTES_MAX};
+use roko_wire::limits::CHUNK_DATA_BYTES;
 use roko_wire::merkle::Tree;
 use roko_wire::message::MessageKind;
 use roko_wire::{BlockId, Hash32, View};
@@ -118,9 +117,9 @@ impl BlockJob {
         let end = (self.task.chunks.end as usize).min(self.task.block.chunk_count());
         let mut frames = 0;
         while self.next_chunk < end {
-            let mut message = ArrayVec::<u8, MESSAGE_BYTES_MAX>::new();
-            message.put_u8(MessageKind::Chunk as u8);
-            self.task.block.chunk(self.next_chunk).write(&mut message);
+            let chunk = self.task.block.chunk(self.next_chunk);
+            let mut message_bytes = Length(1);
+            chunk.write(&mut message_bytes);
             let destinations = match self.task.to {
                 Target::Validators => outbox.validators(),
                 Target::Peer(_) => 1,
@@ -133,8 +132,12 @@ impl BlockJob {
                     Target::Validators => outbox.validator(self.next_destination),
                     Target::Peer(peer) => peer,
                 };
-                let copy = |place: &mut [u8]| place.copy_from_slice(&message);
-                match outbox.send(peer, PriorityClass::Block, None, message.len(), copy) {
+                // The body's bytes go into the frame and nowhere before.
+                let write = |mut place: &mut [u8]| {
+                    place.put_u8(MessageKind::Chunk as u8);
+                    chunk.write(&mut place);
+                };
+                match outbox.send(peer, PriorityClass::Block, None, message_bytes.0, write) {
                     Sent::NoRoom => return (frames, false),
                     Sent::Yes | Sent::Never => frames += 1,
                 }

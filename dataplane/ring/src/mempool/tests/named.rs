@@ -133,6 +133,26 @@ fn a_crowded_tick_and_forged_times_stay_cheap() {
 }
 
 #[test]
+fn a_transaction_is_copied_into_its_slot_and_read_there_until_it_is_final() {
+    let bytes = [7; 200];
+    let one = NewTx { bytes: &bytes, ..tx(1, 1, 0, START + 1) };
+    let mut pool = pool(&[one]);
+    let place = |pool: &Mempool<()>| pool.get(&one.id).map(|view| view.bytes.as_ptr());
+    let slot = place(&pool).expect("it is pooled");
+    assert!(!bytes.as_ptr_range().contains(&slot), "the frame may go");
+    let span = Span { from: NanoMoment(START), watermark: NanoMoment::MAX, after: NanoMoment(START) };
+    let mut shown = None;
+    pool.drain(1, span, ALL, |drained| {
+        shown = Some((drained.bytes.as_ptr(), drained.bytes.to_vec()));
+        Verdict::Take
+    });
+    assert_eq!(shown, Some((slot, bytes.to_vec())), "a drain shows the slot itself");
+    pool.put_back(1);
+    assert!(pool.restamp(&one.id, NanoMoment(START + 9), 0, ()));
+    assert_eq!(place(&pool), Some(slot), "neither flight nor a new stamp moves it");
+}
+
+#[test]
 fn sizes_that_do_not_fit_are_refused() {
     let good = Config::for_txs(100, 1);
     assert_eq!(good.txs_max(), 100);
