@@ -94,8 +94,13 @@ fn tail(line: &mut Line, pool: &MbufPool) -> Tail {
     };
     let (to_builder, _) = ring(1);
     let (_, free_buffers) = ring(1);
-    let order_links =
-        OrderLinks { input: order_in, commands: commands_in, seen: seen_out, to_builder, free_buffers };
+    let order_links = OrderLinks {
+        input: order_in.into(),
+        commands: commands_in,
+        seen: seen_out,
+        to_builder,
+        free_buffers,
+    };
     Tail {
         verify: Verify::new(verify, crate::SOURCES, line.clock.clone(), links),
         order: Order::new(order, line.clock.clone(), order_links).expect("the sizes fit"),

@@ -6,10 +6,11 @@ mod common;
 use common::*;
 use ed25519_zebra::VerificationKey;
 use roko_pipeline::clock::ClockPage;
-use roko_pipeline::decode::{ADMITTED_DEPTH, Decode};
+use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, DecodeLanes, ToOpen};
 use roko_pipeline::filter::Filter;
+use roko_pipeline::lanes::Owners;
 use roko_pipeline::link::StampedFrame;
-use roko_pipeline::open::{Open, OpenLinks, PeerRates};
+use roko_pipeline::open::{FromDecode, Open, OpenLinks, PeerRates};
 use roko_pipeline::poll::{PollContext, Stage};
 use roko_pipeline::port::inprocess::{InProcessBuf, InProcessPool, pair};
 use roko_pipeline::port::{Burst, FrameBuf, FramePool, Port, RxStamps, TxPort};
@@ -79,14 +80,21 @@ fn stages(
     let (to_order, out) = ring(64);
     let (to_spread, _) = ring(64);
     let sessions = Box::new(NamedSessions { this: 0, validators: 2 });
-    let ends = (established_in, retired_out, admitted_out);
-    let open = OpenLinks { input: open_in, to_verify, to_control, established, retired, admitted };
+    let from = vec![FromDecode { frames: open_in, admitted, retired, established }];
+    let open = OpenLinks { from, to_verify, to_control };
+    let to = vec![ToOpen {
+        frames: decode_out,
+        admitted: admitted_out,
+        retired: retired_out,
+        established: established_in,
+    }];
+    let lanes = DecodeLanes { own: 0, owners: Owners::new(1), to };
     let verify = VerifyLinks { input: verify_in, injected, finals, to_order, to_spread, pool };
     assert_eq!(config.verify.validators[1], VerificationKey::from(&node_key(1)));
     let stages: Stages = vec![
         Box::new(Rx::new((rx, RxStamps::Poll), clock.clone(), None, rx_out)),
         Box::new(Filter::new(config.filter, clock.clone(), moved, filter_in, filter_out)),
-        Box::new(Decode::new(8, sessions, clock.clone(), decode_in, ends, decode_out)),
+        Box::new(Decode::new(8, sessions, clock.clone(), decode_in, lanes)),
         Box::new(Open::new(8, clock.clone(), PeerRates::UNLIMITED, open)),
         Box::new(Verify::new(config.verify, 8, clock.clone(), verify)),
     ];
