@@ -13,7 +13,7 @@ use crate::replica::{Parts, Replica};
 use crate::ring_plane::{PlaneRings, RingPlane};
 use crate::slow_path::{SlowPath, SlowPathOptions};
 use crate::topology::Placement;
-use crate::wake::{WakeStage, Waker};
+use crate::wake::{Waker, add_wake_stage};
 use crate::workers::bls::{BlsContext, BlsWorker};
 use crate::workers::journal::Journal;
 use crate::workers::store::Store;
@@ -461,15 +461,6 @@ where
     let installed = installed.into_iter().map(|keys| Box::new(keys) as Box<dyn KeySource>).collect();
     let plane = assemble(port, config, installed, clock.page())?;
     Ok(Wired { stages: plane.stages, control: plane.control, keys, mempool_capacity })
-}
-
-/// Adds the stage that wakes the control thread when the data plane has something for it.
-fn add_wake_stage(stages: &mut Stages, gauges: &[RingGauge]) -> Arc<Waker> {
-    let waker = Arc::new(Waker::default());
-    let to_control = |ring: &&RingGauge| matches!(ring.name, "open_control" | "builder_control");
-    let woken_by = gauges.iter().filter(to_control).cloned().collect();
-    stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
-    waker
 }
 
 fn metrics_of(all: &[Arc<StageMetrics>], stage: &str) -> Result<Arc<StageMetrics>, StartError> {

@@ -93,6 +93,15 @@ impl Stage for WakeStage {
     }
 }
 
+/// Adds the stage that wakes the control thread when the data plane has something for it.
+pub fn add_wake_stage(stages: &mut Vec<(&'static str, Box<dyn Stage>)>, gauges: &[RingGauge]) -> Arc<Waker> {
+    let waker = Arc::new(Waker::default());
+    let to_control = |ring: &&RingGauge| matches!(ring.name, "open_control" | "builder_control");
+    let woken_by = gauges.iter().filter(to_control).cloned().collect();
+    stages.push(("wake", Box::new(WakeStage::new(Arc::clone(&waker), woken_by))));
+    waker
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

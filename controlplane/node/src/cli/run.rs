@@ -171,14 +171,9 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let phc = config.port.phc.as_deref();
     let plan = stamps::plan(config.port.stamps, &can.driver, can.rx_timestamp_field, phc.is_some());
     let port_config = PortConfig {
-        // A port with fewer queues feeds all lanes too.
-        rx_queues: lanes.min(can.rx_queues_max).max(1) as u16,
-        promiscuous: true,
-        checksums: true,
-        vlan_tags: config.vlan().is_some(),
         rx_timestamp_field: plan.wants_field(),
         mtu_bytes: mtu(config.port.mtu, &can)?,
-        ..PortConfig::default()
+        ..port_config(config, lanes, &can)
     };
     let mut queues = port.start(&port_config, &pool).map_err(say)?;
     let mut config = config.clone();
@@ -191,13 +186,7 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     let Some(tx) = queues.tx.pop() else {
         return Err(CliError(format!("the port {name} has no send queue")));
     };
-    let kind: &'static str = match device {
-        PciOrVirtual::Pci(_) => "pci",
-        PciOrVirtual::Virtual(text) if text.starts_with("net_af_packet") => "net_af_packet",
-        PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
-        PciOrVirtual::Virtual(_) => "virtual",
-    };
-    let mut node_port = DpdkPort::over(queues.rx, tx, pool, kind, card.stamps)
+    let mut node_port = DpdkPort::over(queues.rx, tx, pool, kind_of(device), card.stamps)
         .on_vlan(config.vlan())
         .with_offloads(queues.offloads);
     if let Some(departures) = card.departures {
@@ -207,6 +196,29 @@ fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)), &mut look)?;
     drop(port);
     Ok(())
+}
+
+/// The port's driver, as it is shown.
+#[cfg(feature = "dpdk")]
+fn kind_of(device: &PciOrVirtual) -> &'static str {
+    match device {
+        PciOrVirtual::Pci(_) => "pci",
+        PciOrVirtual::Virtual(text) if text.starts_with("net_af_packet") => "net_af_packet",
+        PciOrVirtual::Virtual(text) if text.starts_with("net_af_xdp") => "net_af_xdp",
+        PciOrVirtual::Virtual(_) => "virtual",
+    }
+}
+
+/// What is asked of the device, beside times and MTU. A port with fewer queues than lanes feeds all of them too.
+#[cfg(feature = "dpdk")]
+fn port_config(config: &NodeConfig, lanes: usize, can: &roko_dpdk::Capabilities) -> roko_dpdk::PortConfig {
+    roko_dpdk::PortConfig {
+        rx_queues: lanes.min(can.rx_queues_max).max(1) as u16,
+        promiscuous: true,
+        checksums: true,
+        vlan_tags: config.vlan().is_some(),
+        ..roko_dpdk::PortConfig::default()
+    }
 }
 
 /// A virtual device's arguments, with a receive queue for each lane where the driver makes them and nobody said how many.
@@ -262,7 +274,7 @@ where
     let runtime_of_handshakes = roko_peers::link::runtime().map_err(|error| fail("handshakes")(&error))?;
     let handshake = handshake_parts(config, &members, runtime_of_handshakes.handle())?;
     let (kind, filter) = (port.kind(), confinement(config, port.kind())?);
-    let (queues, offloads) = (port.rx_queues(), port.offloads());
+    let port_says = port_in_words(placement.lanes(), port.rx_queues(), &port.offloads());
     give_up_root(config)?;
     let storage = validator::open_files(&config.node.data_dir).map_err(|error| fail("start")(&error))?;
     super::snapshot::begin(config, &chain, &members, &storage, &clock)?;
@@ -282,12 +294,7 @@ where
     let Ready { stages, control, slow_path, handle, open_report, sessions, catchup, keeper } =
         validator::start(parts).map_err(|error| fail("start")(&error))?;
     say_hello(config, &open_report, &placement, &time);
-    if let Some(lanes) = lanes_in_words(placement.lanes(), queues) {
-        eprintln!("{lanes}");
-    }
-    if !offloads.is_empty() {
-        eprintln!("the port's device {}", offloads.join(", "));
-    }
+    eprint!("{port_says}");
     let stop = Arc::new(AtomicBool::new(false));
     let (runtime, services) = serve(config, &handle, &stop)?;
     if filter.is_some() {
@@ -382,11 +389,19 @@ fn say_hello(config: &NodeConfig, found: &OpenReport, placement: &Placement, tim
     );
 }
 
-/// How the port's queues and the lanes go together, where there is more than one.
-fn lanes_in_words(lanes: usize, queues: usize) -> Option<String> {
+/// How the port's queues and the lanes go together, where there is more than one, and what its device does by itself: a line
+/// for each.
+fn port_in_words(lanes: usize, queues: usize, offloads: &[&str]) -> String {
     let fewer = if queues < lanes { ": the port has no more, and feeds all lanes through them" } else { "" };
     let plural = if queues == 1 { "" } else { "s" };
-    (lanes > 1).then(|| format!("{lanes} lanes, {queues} receive queue{plural}{fewer}"))
+    let mut lines = String::new();
+    if lanes > 1 {
+        lines = format!("{lanes} lanes, {queues} receive queue{plural}{fewer}\n");
+    }
+    if !offloads.is_empty() {
+        lines += &format!("the port's device {}\n", offloads.join(", "));
+    }
+    lines
 }
 
 /// The socket for handshakes and where peers listen. Refusals are told on standard error.
@@ -489,10 +504,11 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_told_where_there_are_several() {
-        assert_eq!(lanes_in_words(1, 1), None);
-        assert_eq!(lanes_in_words(4, 4).as_deref(), Some("4 lanes, 4 receive queues"));
-        let told = lanes_in_words(4, 1).expect("several lanes");
+    fn lanes_and_offloads_are_told_where_there_are_any() {
+        assert_eq!(port_in_words(1, 1, &[]), "");
+        assert_eq!(port_in_words(4, 4, &[]), "4 lanes, 4 receive queues\n");
+        let told = port_in_words(4, 1, &["takes VLAN tags off", "puts VLAN tags on"]);
         assert!(told.starts_with("4 lanes, 1 receive queue: the port has no more"), "{told}");
+        assert!(told.ends_with("\nthe port's device takes VLAN tags off, puts VLAN tags on\n"), "{told}");
     }
 }
