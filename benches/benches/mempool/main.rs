@@ -3,7 +3,8 @@
 //! Every pool does the same work on the same input: refuse duplicates and what is final, keep each sender's nonces
 //! in order, evict the lowest fee when full, hand out what is below the watermark in (time, tie break, id) order,
 //! release a block's transactions when it is final and remember them. Of each round's offers one in sixteen is a
-//! duplicate, and one in eight comes when the pool is full already. Pools are made once and stay warm.
+//! duplicate, and one in eight comes when the pool is full already. Pools are made once and stay warm. Offers come 32 at a time, as
+//! the stage that owns the pool takes them: the ring inserts them as one burst, the peers under one lock.
 //!
 //! Peer: the obvious shape, a BTreeMap by time, a BinaryHeap by fee and a HashMap of owned transactions, behind one
 //! mutex ([`peers`]); and the same over crossbeam's skip lists. Floor: ten times as fast as the obvious shape.
