@@ -2,7 +2,8 @@
 //!
 //! Every refusal that is certainly its sender's doing adds points to the sender's score, and the score halves every
 //! [`ScoreConfig::half_life_ms`]. At [`LIMIT`] the peer is banned for a while: longer each time, and with half the limit left
-//! when it comes back, so that who goes on is gone again soon.
+//! when it comes back, so that who goes on is gone again soon. Until that has halved once more it is *on probation*: its
+//! frames are listened to, and nobody waits for the views that it leads.
 //!
 //! A score decides whom this node listens to, and nothing else. A vote counts by its own signature whoever brings it, so
 //! the votes of a banned validator that others pass on, and certificates that hold them, count as before: no threshold
@@ -14,6 +15,10 @@
 
 /// A weight that one offence fills the limit with.
 pub const LIMIT: u64 = 1_000_000;
+
+/// What is left when a ban is over, and below which probation is.
+const READMITTED: u64 = LIMIT / 2;
+const PROBATION: u64 = READMITTED / 2;
 
 /// Broken rules that anyone can prove: one is enough, no fault short of a lost disk explains it, and for that there is
 /// `roko repair`.
@@ -174,6 +179,8 @@ struct Place {
     /// When the last ban ended, or was forgotten.
     since_ms: u64,
     withheld: bool,
+    /// Since its last ban its score was never below [`PROBATION`].
+    on_probation: bool,
 }
 
 /// Everybody's scores.
@@ -224,7 +231,8 @@ impl Scores {
         for (slot, place) in self.places.iter_mut().enumerate() {
             if place.banned_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
                 place.banned_until_ms = None;
-                (place.score, place.at_ms, place.since_ms) = (LIMIT / 2, now_ms, now_ms);
+                (place.score, place.at_ms, place.since_ms) = (READMITTED, now_ms, now_ms);
+                place.on_probation = true;
                 verdicts.push(Verdict::Readmit { slot });
             }
         }
@@ -236,6 +244,7 @@ impl Scores {
                 continue;
             }
             place.settle(now_ms, config.half_life_ms);
+            place.on_probation &= place.score > PROBATION;
             if place.score < LIMIT {
                 place.withheld = false;
             } else if config.bans && place.stake <= free {
@@ -253,6 +262,26 @@ impl Scores {
     pub fn banned_stake(&self) -> u64 {
         let banned = self.places.iter().filter(|place| place.banned_until_ms.is_some());
         banned.fold(0, |sum, place| sum.saturating_add(place.stake))
+    }
+
+    /// Whose views are not to be waited for, by slot: who is banned, and who is on probation as far as all of them together
+    /// weigh no more than may be Byzantine.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<usize> {
+        let mut stake = self.banned_stake();
+        let mut slots = Vec::new();
+        for (slot, place) in self.places.iter().enumerate() {
+            let sum = stake.saturating_add(place.stake);
+            match (place.banned_until_ms, place.on_probation) {
+                (Some(_), _) => slots.push(slot),
+                (None, true) if sum <= self.banned_stake_max => {
+                    stake = sum;
+                    slots.push(slot);
+                }
+                _ => {}
+            }
+        }
+        slots
     }
 
     /// The score of the peer in `slot` at `now_ms`, in thousandths of the limit.

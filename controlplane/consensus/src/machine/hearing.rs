@@ -9,7 +9,7 @@ use crate::collector::VIEW_HORIZON;
 use roko_wire::ValidatorIndex;
 
 /// Views in which nothing of a validator was seen before it counts as silent. A slow voter's votes come a view or two late.
-const SILENT_VIEWS: u64 = 4;
+const SILENT_VIEWS: u64 = 2;
 /// For how many Delta nothing came of it. One Delta is a message's way; own votes are repeated each Delta.
 const SILENT_DELTAS: u64 = 2;
 
@@ -69,13 +69,13 @@ mod tests {
     #[test]
     fn silence_takes_views_and_time() {
         let mut hearing = Hearing::new(2, View(10), NanoMoment(1_000));
-        assert!(!silent(&hearing, 14, 9_999), "the views may come quickly");
+        assert!(!silent(&hearing, 12, 9_999), "the views may come quickly");
         assert!(!silent(&hearing, 99, 1_199), "an idle chain has long views");
-        assert!(silent(&hearing, 15, 1_200));
+        assert!(silent(&hearing, 13, 1_200));
         hearing.note(ValidatorIndex(0), View(9), NanoMoment(1_200));
-        assert!(silent(&hearing, 15, 1_200), "what is old and comes again shows no life");
-        hearing.note(ValidatorIndex(0), View(14), NanoMoment(1_200));
-        assert!(!silent(&hearing, 15, 1_200));
-        hearing.note(ValidatorIndex(7), View(14), NanoMoment(1_200));
+        assert!(silent(&hearing, 13, 1_200), "what is old and comes again shows no life");
+        hearing.note(ValidatorIndex(0), View(12), NanoMoment(1_200));
+        assert!(!silent(&hearing, 13, 1_200));
+        hearing.note(ValidatorIndex(7), View(12), NanoMoment(1_200));
     }
 }

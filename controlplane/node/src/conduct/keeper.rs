@@ -76,6 +76,7 @@ struct Book {
     columns: Vec<Vec<Option<Offence>>>,
     scores: Scores,
     accounts: Vec<Account>,
+    unheard: Bitmap,
     began: Instant,
 }
 
@@ -96,6 +97,7 @@ impl Book {
             columns,
             scores: Scores::new(parts.config, &stakes, tls.own_slot(), chain.quorums.byzantine),
             accounts: vec![Account::default(); stakes.len()],
+            unheard: Bitmap::default(),
             began: Instant::now(),
             parts,
         }
@@ -114,12 +116,13 @@ impl Book {
                 }
             }
         }
-        let verdicts = self.scores.judge(now_ms);
-        for verdict in &verdicts {
-            self.carry_out(*verdict, now_ms);
+        for verdict in self.scores.judge(now_ms) {
+            self.carry_out(verdict, now_ms);
         }
-        if verdicts.iter().any(|verdict| !matches!(verdict, Verdict::Withhold { .. })) {
-            self.parts.conduct.set_unheard(self.unheard(now_ms));
+        let unheard = self.unheard();
+        if unheard != self.unheard {
+            self.parts.conduct.set_unheard(unheard);
+            self.unheard = unheard;
         }
         self.show(now_ms);
     }
@@ -197,12 +200,11 @@ impl Book {
         }
     }
 
-    fn unheard(&self, now_ms: u64) -> Bitmap {
+    /// The validators whose views are not waited for.
+    fn unheard(&self) -> Bitmap {
         let mut unheard = Bitmap::default();
-        for (slot, peer) in self.members().peers().iter().enumerate() {
-            if let Role::Validator(index) = peer.role
-                && self.scores.banned_for_ms(slot, now_ms).is_some()
-            {
+        for slot in self.scores.unheard() {
+            if let Role::Validator(index) = self.members().peers()[slot].role {
                 unheard.insert(index);
             }
         }
