@@ -264,15 +264,15 @@ impl Scores {
         banned.fold(0, |sum, place| sum.saturating_add(place.stake))
     }
 
-    /// Whose views are not to be waited for, by slot: who is banned, and who is on probation as far as all of them together
-    /// weigh no more than may be Byzantine.
+    /// Whose views are not to be waited for, by slot: who is banned, and who is on probation or `lost`, as far as all of them
+    /// together weigh no more than may be Byzantine.
     #[must_use]
-    pub fn unheard(&self) -> Vec<usize> {
+    pub fn unheard(&self, lost: &[usize]) -> Vec<usize> {
         let mut stake = self.banned_stake();
         let mut slots = Vec::new();
         for (slot, place) in self.places.iter().enumerate() {
             let sum = stake.saturating_add(place.stake);
-            match (place.banned_until_ms, place.on_probation) {
+            match (place.banned_until_ms, place.on_probation || lost.contains(&slot)) {
                 (Some(_), _) => slots.push(slot),
                 (None, true) if sum <= self.banned_stake_max => {
                     stake = sum;

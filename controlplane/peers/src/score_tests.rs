@@ -75,23 +75,30 @@ fn bans_end_grow_and_are_forgotten() {
 #[test]
 fn who_was_banned_is_on_probation_for_a_half_life_within_what_may_be_byzantine() {
     let mut scores = scores();
-    assert!(scores.unheard().is_empty());
+    assert!(scores.unheard(&[]).is_empty());
     scores.note(1, Offence::Equivocation, 1, 0);
     scores.note(4, Offence::Equivocation, 1, 0);
     scores.judge(0);
-    assert_eq!(scores.unheard(), [1, 4]);
+    assert_eq!(scores.unheard(&[]), [1, 4]);
     let back = 60 * SECOND;
     assert_eq!(scores.judge(back).len(), 2);
-    assert_eq!(scores.unheard(), [1, 4], "its frames are listened to, its views are not waited for");
+    assert_eq!(scores.unheard(&[]), [1, 4], "its frames are listened to, its views are not waited for");
     // Another validator's ban takes the place of the probation, whose stake would be too much beside it.
     scores.note(2, Offence::Equivocation, 1, back + SECOND);
     assert_eq!(scores.judge(back + SECOND), ban(2, 60 * SECOND));
-    assert_eq!(scores.unheard(), [2, 4]);
+    assert_eq!(scores.unheard(&[]), [2, 4]);
     scores.judge(back + 31 * SECOND);
-    assert_eq!(scores.unheard(), [2], "half of what it came back with is left");
+    assert_eq!(scores.unheard(&[]), [2], "half of what it came back with is left");
     scores.note(1, Offence::BadVote, 9, back + 32 * SECOND);
     scores.judge(back + 32 * SECOND);
-    assert_eq!(scores.unheard(), [2], "suspicion alone is no probation");
+    assert_eq!(scores.unheard(&[]), [2], "suspicion alone is no probation");
+}
+
+#[test]
+fn who_is_lost_is_not_waited_for_within_what_may_be_byzantine() {
+    let scores = scores();
+    assert_eq!(scores.unheard(&[3]), [3]);
+    assert_eq!(scores.unheard(&[2, 3, 4]), [2, 4], "two of four are no minority");
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Book {
     /// The validators whose views are not waited for.
     fn unheard(&self) -> Bitmap {
         let mut unheard = Bitmap::default();
-        for slot in self.scores.unheard() {
+        for slot in self.scores.unheard(&self.parts.banning.lost()) {
             if let Role::Validator(index) = self.members().peers()[slot].role {
                 unheard.insert(index);
             }

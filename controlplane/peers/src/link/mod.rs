@@ -140,6 +140,13 @@ impl Banning {
     pub fn tls(&self) -> &Arc<TlsEndpoint> {
         &self.shared.tls
     }
+
+    /// The slots of peers whose session was open, and whose connection has ended since.
+    #[must_use]
+    pub fn lost(&self) -> Vec<usize> {
+        let registry = lock(&self.shared.registry);
+        (0..self.shared.tls.members().peers().len()).filter(|slot| registry.is_lost(*slot)).collect()
+    }
 }
 
 /// A runtime for handshakes: one thread named `handshake`, apart from poll, control and worker threads.

@@ -25,6 +25,8 @@ struct Place {
     commands: Option<Sender<Command>>,
     /// Frames go both ways.
     open: bool,
+    /// The last connection over which frames went both ways has ended, and no other took its place.
+    lost: bool,
     /// Keys of the peer that the data plane has, the oldest first.
     installed: Vec<KeyName>,
 }
@@ -63,7 +65,7 @@ impl Registry {
     /// Frames go both ways over a connection's session.
     pub(super) fn open(&mut self, slot: usize, connection: u64, counters: &HandshakeCounters) {
         if self.is_current(slot, connection) {
-            self.places[slot].open = true;
+            (self.places[slot].open, self.places[slot].lost) = (true, false);
         }
         self.count(counters);
     }
@@ -71,9 +73,16 @@ impl Registry {
     /// A connection has ended.
     pub(super) fn leave(&mut self, slot: usize, connection: u64, counters: &HandshakeCounters) {
         if self.is_current(slot, connection) {
-            (self.places[slot].open, self.places[slot].commands) = (false, None);
+            let place = &mut self.places[slot];
+            place.lost |= place.open;
+            (place.open, place.commands) = (false, None);
         }
         self.count(counters);
+    }
+
+    /// Whether the peer was there and its connection has ended: a process that is killed ends it at once.
+    pub(super) fn is_lost(&self, slot: usize) -> bool {
+        self.places.get(slot).is_some_and(|place| place.lost)
     }
 
     fn count(&self, counters: &HandshakeCounters) {

@@ -247,6 +247,7 @@ fn sessions_come_when_the_peer_comes_and_again_when_it_comes_back() {
     let (first, one) = node(1, 1_000, None, to.clone(), times, runtime.handle());
     let (_client, lone) = node(50, 1_000, None, to, times, runtime.handle());
     assert!(reached(|| first.counters().unreachable.load(Ordering::Relaxed) >= 2), "nobody is there yet");
+    assert!(first.banning().lost().is_empty(), "who was never there is not lost");
     let mut before = None;
     for boot in [5_000, 9_000] {
         let socket = TcpListener::bind(address).unwrap();
@@ -255,9 +256,11 @@ fn sessions_come_when_the_peer_comes_and_again_when_it_comes_back() {
         assert!(reached(|| one.told().links.last().map(|link| link.1) != before));
         sealed_is_opened(&one, 1, &two);
         sealed_is_opened(&two, 2, &lone);
+        assert!(first.banning().lost().is_empty());
         before = one.told().links.last().map(|link| link.1);
         drop(second);
         assert!(reached(|| first.counters().sessions.load(Ordering::Relaxed) == 0), "its end is noticed");
+        assert_eq!(first.banning().lost(), [1]);
     }
 }
 
