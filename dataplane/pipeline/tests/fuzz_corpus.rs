@@ -25,7 +25,9 @@ fn the_corpus_is_accounted_for_and_a_capture_of_it_comes_to_the_same() {
         println!("{name}");
         let frames = fuzz_entry::frames(script);
         let counts = fuzz_entry::in_process(&frames);
-        assert_eq!(fuzz_entry::as_capture(&frames), counts, "{name}");
+        let captured = fuzz_entry::as_capture(&frames);
+        let differ: Vec<_> = counts.iter().zip(&captured).filter(|(one, other)| one != other).collect();
+        assert!(differ.is_empty(), "{name}: {differ:?}");
         reached
             .extend(counts.iter().filter(|(.., count)| *count > 0).map(|(stage, label, _)| (*stage, *label)));
     }
