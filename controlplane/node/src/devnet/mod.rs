@@ -27,6 +27,7 @@ use crate::validator::{self, NodeOptions, Ready, ValidatorParts};
 use attack::{Hostile, HostileParts};
 use load::{Capture, LoadPlan, Loader};
 use network::Network;
+use roko_consensus::SecretKey;
 use roko_peers::{ClientEntry, Membership, NodeIdentity, Sessions};
 use roko_pipeline::poll::Stage;
 use roko_pipeline::port::{FrameBuf, FramePool, Port};
@@ -38,6 +39,7 @@ use roko_wire::genesis::{Endpoint, NodeKey};
 use seccompiler::BpfProgram;
 use sessions::Listening;
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,6 +189,58 @@ impl<B: FrameBuf, S: Storage> Group<B, S> {
     }
 }
 
+/// What all validators of a devnet have in common.
+struct Shared<'a> {
+    chain: &'a Arc<Chain>,
+    members: &'a Membership,
+    clock: &'a NodeClock,
+    placement: &'a Placement,
+    options: &'a NodeOptions,
+    listening: &'a Listening,
+}
+
+/// A validator's keys, and the socket that it listens on for handshakes.
+type OwnParts = (NodeIdentity, SecretKey, TcpListener);
+
+impl Shared<'_> {
+    fn validator<P: Port, S: Storage>(
+        &self,
+        (name, data_dir): (String, &Path),
+        port: P,
+        (identity, bls_key, socket): OwnParts,
+        storage: impl FnOnce(&Path) -> Result<S, validator::StartError>,
+    ) -> Result<Ready<P::Pool, S>, validator::StartError>
+    where
+        P::Pool: Sync + 'static,
+    {
+        validator::start(ValidatorParts {
+            chain: Arc::clone(self.chain),
+            identity,
+            bls_key,
+            members: self.members,
+            port,
+            storage: storage(data_dir)?,
+            data_dir,
+            clock: self.clock.clone(),
+            placement: self.placement,
+            options: NodeOptions { name, ..self.options.clone() },
+            handshake: self.listening.parts(Some(socket)),
+        })
+    }
+
+    fn hostile<P: Port + 'static>(
+        &self,
+        data_dir: PathBuf,
+        port: P,
+        (identity, bls_key, socket): OwnParts,
+    ) -> Result<Hostile, roko_peers::PeersError> {
+        let own = (Arc::clone(self.chain), identity, bls_key, self.members.clone());
+        let (addresses, clock) = (self.listening.addresses.clone(), self.clock.clone());
+        let runtime = self.listening.runtime.handle().clone();
+        Hostile::start(HostileParts { own, port, socket, addresses, runtime, data_dir, clock })
+    }
+}
+
 /// What confines poll threads, unless they are watched: who watches a thread asks the kernel about it, which a confined one
 /// may not.
 fn confinement(placement: &Placement, port: &str) -> Option<BpfProgram> {
@@ -235,28 +289,26 @@ impl<S: Storage> Devnet<S> {
         let keys = node_identities.into_iter().zip(bls_keys);
         let ends = ports.into_iter().zip(&listening.sockets);
         let last = chain.genesis.validators.len() - 1;
+        let shared = Shared {
+            chain: &chain,
+            members: &members,
+            clock: &clock,
+            placement: &placement,
+            options: &options,
+            listening: &listening,
+        };
         let mut turned = None;
         for (index, ((port, socket), (identity, bls_key))) in ends.zip(keys).enumerate() {
             if index == last && matches!(drill, Some(Drill::Silent | Drill::Hostile)) {
-                turned = Some((port, socket.try_clone()?, identity, bls_key));
+                turned = Some((port, (identity, bls_key, socket.try_clone()?)));
                 continue;
             }
-            let failed = |source| DevnetError::Start { index, source };
-            let own_dir = data_dir.join(format!("validator-{index}"));
-            let parts = ValidatorParts {
-                chain: Arc::clone(&chain),
-                identity,
-                bls_key,
-                members: &members,
-                port,
-                storage: storage(index, &own_dir).map_err(failed)?,
-                data_dir: &own_dir,
-                clock: clock.clone(),
-                placement: &placement,
-                options: NodeOptions { name: format!("validator-{index}"), ..options.clone() },
-                handshake: listening.parts(Some(socket.try_clone()?)),
-            };
-            group.add(validator::start(parts).map_err(failed)?);
+            let name = format!("validator-{index}");
+            let own_dir = data_dir.join(&name);
+            let own = (identity, bls_key, socket.try_clone()?);
+            let state = |dir: &Path| storage(index, dir);
+            let started = shared.validator((name, &own_dir), port, own, state);
+            group.add(started.map_err(|source| DevnetError::Start { index, source })?);
         }
         let Group { stages, nodes, controls, mut sessions, catchups, keepers } = group;
         let enter = Confined::new(enter, confinement(&placement, kind));
@@ -268,14 +320,9 @@ impl<S: Storage> Devnet<S> {
         let (loader, ends) = Loader::over(client_port, last + 1, loader_plan, record);
         let handshake = HandshakeOptions { key_log, ..options.handshake.clone() };
         let parts = listening.parts(None);
+        let hostile = turned.filter(|_| drill == Some(Drill::Hostile));
         let hostile =
-            turned.filter(|_| drill == Some(Drill::Hostile)).map(|(port, socket, identity, bls_key)| {
-                let own = (Arc::clone(&chain), identity, bls_key, members.clone());
-                let (addresses, runtime) = (listening.addresses.clone(), listening.runtime.handle().clone());
-                let (data_dir, clock) = (data_dir.join("hostile"), clock.clone());
-                Hostile::start(HostileParts { own, port, socket, addresses, runtime, data_dir, clock })
-            });
-        let hostile = hostile.transpose()?;
+            hostile.map(|(port, own)| shared.hostile(data_dir.join("hostile"), port, own)).transpose()?;
         sessions.push(sessions::of_client(client, members, &chain, &data_dir, parts, &handshake, ends)?);
         sessions::wait_for(&sessions, nodes.len());
         for (index, control) in controls.into_iter().enumerate() {
