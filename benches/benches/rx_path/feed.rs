@@ -1,7 +1,8 @@
 //! Sealed frames of many sessions, and the stages that they go through.
 
 use core::net::{IpAddr, Ipv4Addr};
-use roko_benches::fixtures::{START, transfer, user};
+use roko_benches::fixtures::{transfer, user};
+use roko_benches::plane::clock;
 use roko_dpdk::{Burst, Eal, Mbuf, MbufPool, Port, PortConfig, RingEnd, ring_port};
 use roko_pipeline::clock::ClockPage;
 use roko_pipeline::decode::{ADMITTED_DEPTH, Decode, DecodeLanes, Established, Retired, ToOpen};
@@ -15,12 +16,11 @@ use roko_pipeline::port::RxStamps;
 use roko_pipeline::port::dpdk::{DpdkPort, DpdkStamps};
 use roko_pipeline::rx::Rx;
 use roko_pipeline::session::{AeadKeys, SEAL_BYTES, Sealer};
-use roko_ring::seqlock::{PageWriter, page};
+use roko_ring::seqlock::PageWriter;
 use roko_ring::spsc::{Consumer, Producer, ring};
 use roko_wire::clock::ClockMap;
 use roko_wire::frame::{FRAME_HEADER_BYTES, PriorityClass};
 use roko_wire::message::{MessageKind, write_submit};
-use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::net::{Addresses, Mac, headers_bytes, write_headers};
 
 /// Peers, each with an address and a session of its own.
@@ -130,19 +130,6 @@ pub(crate) struct Line {
         Consumer<ControlFrame<Mbuf>>,
         Producer<roko_pipeline::peer::KnownChange>,
     ),
-}
-
-fn clock() -> (PageWriter<ClockMap>, ClockPage) {
-    page(ClockMap {
-        tsc_base: roko_os::tsc::tsc(),
-        base: START,
-        nanos_per_tick_q32: 1 << 31,
-        bound_ns: 1_000,
-        drift_ppb: 1_000,
-        bound_ns_max: 1_000_000,
-        source: ClockSource::System,
-        state: ClockState::Converged,
-    })
 }
 
 impl Line {

@@ -17,6 +17,7 @@ use roko_ring::spsc::Consumer;
 use roko_time::NodeClock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Messages, and reports of pooled transactions, taken in one turn: bounds how long a timer waits.
@@ -55,6 +56,23 @@ pub struct ControlLoop<B> {
 const PARK_MAX: Duration = Duration::from_millis(2);
 
 impl<B: FrameBuf> ControlLoop<B> {
+    /// Runs on a thread of its own, which `pin` pins, until `stop` is set.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn spawn(
+        self,
+        name: &str,
+        pin: impl FnOnce() + Send + 'static,
+        stop: &Arc<AtomicBool>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let stop = Arc::clone(stop);
+        std::thread::Builder::new().name(name.into()).spawn(move || {
+            pin();
+            self.run(&stop);
+        })
+    }
+
     /// Runs until `stop` is set. A replica that has stopped for good stays, so that its state can be read.
     pub fn run(mut self, stop: &AtomicBool) {
         self.waker.adopt_current();

@@ -283,40 +283,21 @@ where
 {
     let index = index_of(&parts.chain, &parts.identity, &parts.bls_key)?;
     std::fs::create_dir_all(parts.data_dir)?;
-    let ValidatorParts {
-        chain,
-        identity,
-        bls_key,
-        members,
-        port,
-        storage,
-        data_dir,
-        clock,
-        placement,
-        options,
-        handshake,
-    } = parts;
-    let mut config = data_plane_config(&chain, &identity, index, members, &options, placement.depths())?;
-    config.port_clock = clock.port_page();
-    config.lanes = placement.lanes();
-    let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, port, &clock)?;
-    let disk = Disk::open_to_vote(&chain, &storage, &options, data_dir)?;
-    let key_rings = keys.depth_gauges();
-    let several = placement.lanes() > 1;
-    control.gauges.extend(
-        (0u8..)
-            .zip(key_rings)
-            .map(|(lane, gauge)| RingGauge::new("handshake_decode", several.then_some(lane), gauge)),
-    );
-    let own = Own { index, node_key: *identity.signing_key() };
-    let member = (Arc::new(identity), Arc::new(members.clone()));
+    let (chain, clock, options, handshake) = (parts.chain, parts.clock, parts.options, parts.handshake);
+    let (members, data_dir, placement) = (parts.members, parts.data_dir, parts.placement);
+    let config = data_plane_config(&chain, &parts.identity, index, members, &options, placement.depths())?;
+    let config = DataPlaneConfig { port_clock: clock.port_page(), lanes: placement.lanes(), ..config };
+    let Wired { mut stages, mut control, keys, mempool_capacity } = wire(config, parts.port, &clock)?;
+    let disk = Disk::open_to_vote(&chain, &parts.storage, &options, data_dir)?;
+    control.gauges.extend(key_gauges(&keys, placement.lanes()));
+    let own = Own { index, node_key: *parts.identity.signing_key() };
     let (runtime, addresses) = (handshake.runtime.clone(), handshake.addresses.clone());
-    let slow_path = options.slow_path.as_ref().zip(control.slow_path);
+    let slow_path = options.slow_path.as_ref().zip(control.slow_path.take());
     let (slow_path, session_ends) = with_slow_path(slow_path, control.sessions, members, index);
-    let log = Arc::clone(&handshake.log);
-    let rings = sink_rings(keys, session_ends);
-    let boot_file = data_dir.join("boot");
-    let sessions = handshake::start(member, &chain, &boot_file, handshake, &options.handshake, rings)?;
+    let (log, rings) = (Arc::clone(&handshake.log), sink_rings(keys, session_ends));
+    let member = (Arc::new(parts.identity), Arc::new(members.clone()));
+    let sessions =
+        handshake::start(member, &chain, &data_dir.join("boot"), handshake, &options.handshake, rings)?;
     let observer = Arc::new(Observer::new(options.name, Some(data_dir.join("evidence"))));
     let (conduct, banning) = (Arc::clone(&observer.conduct), sessions.banning());
     let keeper =
@@ -361,10 +342,16 @@ where
     };
     let catchup = catchup_of(&handle, &sessions, addresses, ends);
     let catchup = catchup::link::start(catchup, &runtime);
-    let with = ReplicaWith { own, bls_key, placement, plane };
+    let with = ReplicaWith { own, bls_key: parts.bls_key, placement, plane };
     let replica = replica(disk, &handle, &waker, with)?;
     let control = ControlLoop { replica, input, clock, observer, waker };
     Ok(Ready { stages, control, slow_path, handle, open_report: report, catchup, sessions, keeper })
+}
+
+/// Depths of the rings that keys come by, one a receive queue.
+fn key_gauges(keys: &FanOut<KeyCommand>, lanes: usize) -> impl Iterator<Item = RingGauge> + use<> {
+    let of = move |(lane, gauge)| RingGauge::new("handshake_decode", (lanes > 1).then_some(lane), gauge);
+    (0u8..).zip(keys.depth_gauges()).map(of)
 }
 
 /// What a validator's replica is made of, beside its disk.

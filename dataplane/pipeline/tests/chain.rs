@@ -8,6 +8,7 @@ use ed25519_zebra::VerificationKey;
 use roko_pipeline::assembly::ControlEnds;
 use roko_pipeline::block_buffer::BlockBuffer;
 use roko_pipeline::builder::BuilderCommand;
+use roko_pipeline::clock::ClockPage;
 use roko_pipeline::idle::Idle;
 use roko_pipeline::latency::PublishedLatency;
 use roko_pipeline::metrics::{Regime, StageMetrics};
@@ -118,12 +119,7 @@ fn check_body(block: &BlockBuffer, txs: usize) {
 }
 
 /// The control plane's part of a block's life at validator 0, with validator 1 receiving.
-fn run_a_block(
-    clock: &roko_pipeline::clock::ClockPage,
-    controls: &mut [Control],
-    txs: usize,
-    step: &mut dyn FnMut(),
-) {
+fn run_a_block(clock: &ClockPage, controls: &mut [Control], txs: usize, step: &mut dyn FnMut()) {
     let (first, rest) = controls.split_at_mut(1);
     let (zero, one) = (&mut first[0], &mut rest[0]);
     let span = Span { from: START, watermark: now(clock), after: START };
@@ -139,7 +135,28 @@ fn run_a_block(
     let block = built(zero, step);
     check_body(&block, txs - out);
 
-    // The body reaches validator 1 in chunks that prove their place, behind a vote that was sent after them.
+    travels(clock, zero, one, &block, step);
+    // What was left out is pending again at once; the rest when the block is abandoned.
+    for (index, candidate) in
+        block.candidates().iter().enumerate().filter(|(index, _)| block.is_excluded(*index))
+    {
+        assert!(candidate.sender == sender && !block.wire(index).is_empty());
+        assert!(zero.order.push(OrderCommand::Return { id: candidate.id }).is_ok());
+    }
+    assert!(zero.builder.push(BuilderCommand::Release(block)).is_ok());
+    wait("the return", &mut *step, || value(zero, "order", "pending") == out as u64);
+    assert_eq!(value(zero, "order", "in_flight"), (txs - out) as u64);
+    is_abandoned(clock, zero, txs, step);
+}
+
+/// The body reaches validator 1 in chunks that prove their place, behind a vote that was sent after them.
+fn travels(
+    clock: &ClockPage,
+    zero: &mut Control,
+    one: &mut Control,
+    block: &BlockBuffer,
+    step: &mut dyn FnMut(),
+) {
     let id = BlockId([5; 32]);
     let shared =
         Arc::new(SpreadBlock::new(id, View(3), [1; 64], block.body().to_vec(), block.chunks().clone()));
@@ -182,18 +199,10 @@ fn run_a_block(
     });
     drop(back);
     assert_eq!(Arc::strong_count(&shared), 1, "spread keeps nothing");
-    // What was left out is pending again at once; the rest when the block is abandoned.
-    for (index, candidate) in
-        block.candidates().iter().enumerate().filter(|(index, _)| block.is_excluded(*index))
-    {
-        assert!(candidate.sender == sender && !block.wire(index).is_empty());
-        assert!(zero.order.push(OrderCommand::Return { id: candidate.id }).is_ok());
-    }
-    assert!(zero.builder.push(BuilderCommand::Release(block)).is_ok());
-    wait("the return", &mut *step, || value(zero, "order", "pending") == out as u64);
-    assert_eq!(value(zero, "order", "in_flight"), (txs - out) as u64);
+}
 
-    // Abandoned, the transactions are pending again, and below the next watermark they are stamped anew.
+/// Abandoned, the transactions are pending again, and below the next watermark they are stamped anew.
+fn is_abandoned(clock: &ClockPage, zero: &mut Control, txs: usize, step: &mut dyn FnMut()) {
     assert!(zero.order.push(OrderCommand::PutBack { tag: 1 }).is_ok());
     let watermark = now(clock);
     assert!(zero.order.push(OrderCommand::Watermark { watermark }).is_ok());

@@ -20,10 +20,11 @@ use roko_pipeline::port::RxStamps;
 use roko_pipeline::port::dpdk::{Departures, DpdkLink, DpdkPort, DpdkStamps};
 use roko_pipeline::switch::Switch;
 use roko_ring::seqlock::page;
+use roko_wire::NanoMoment;
 use roko_wire::clock::ClockMap;
 use roko_wire::nano::{ClockSource, ClockState};
 use roko_wire::port_clock::{PortMap, PortTime, PortUnit, StampedBy};
-use roko_wire::stamp::StampSource;
+use roko_wire::stamp::{Stamp, StampSource};
 use std::sync::Arc;
 
 /// A simulated card's departure register: it is stamped when the test says so.
@@ -53,6 +54,46 @@ impl Departures for Register {
     }
 }
 
+/// The card's clock by the node's counter.
+fn map_of_card(began_tsc: u64) -> PortMap {
+    PortMap {
+        tsc_base: began_tsc,
+        tsc_per_count_q32: 1 << 32,
+        tsc_per_count_q32_before: 1 << 32,
+        bound_ticks: 40,
+        bound_ticks_max: 100,
+        state: ClockState::Converged,
+        ..PortMap::none(PortUnit::Ticks)
+    }
+}
+
+/// The node's time by its counter: two ticks are a nanosecond.
+fn map_of_node(began_tsc: u64) -> ClockMap {
+    ClockMap {
+        tsc_base: began_tsc,
+        base: START,
+        nanos_per_tick_q32: 1 << 31,
+        bound_ns: 15,
+        drift_ppb: 0,
+        bound_ns_max: 100,
+        source: ClockSource::Ptp,
+        state: ClockState::Converged,
+    }
+}
+
+/// A stamp is what the card `said`, or of the poll between these moments when the card cannot be believed.
+fn check_stamp(stamp: &Stamp, said: Option<NanoMoment>, (sent, now): (NanoMoment, NanoMoment)) {
+    let by = if said.is_some() { StampedBy::Hardware } else { StampedBy::Poll };
+    assert_eq!(stamp.source, StampSource { clock: ClockSource::Ptp, by });
+    if let Some(moment) = said {
+        // A bound is rounded up to four bits.
+        assert_eq!((stamp.time, stamp.bound_ns), (moment, 36));
+    } else {
+        assert!(stamp.time >= sent && stamp.time <= now, "the poll's time");
+        assert!(stamp.bound_ns > 36, "the time since the queue was empty is part of it: {stamp:?}");
+    }
+}
+
 #[test]
 fn the_ports_times_become_the_stamps() {
     let eal = Eal::start(&EalConfig::unprivileged(64)).expect("EAL without privilege");
@@ -69,26 +110,9 @@ fn the_ports_times_become_the_stamps() {
     let ticks = Arc::new(AtomicU64::new(0));
     rx.stamp_with(field, StampEvery::Packet, Box::new(ManualClock::new(Arc::clone(&ticks), 1)))
         .expect("a callback can be added");
-    let (_nic_writer, nic_clock) = page(PortMap {
-        tsc_base: began_tsc,
-        tsc_per_count_q32: 1 << 32,
-        tsc_per_count_q32_before: 1 << 32,
-        bound_ticks: 40,
-        bound_ticks_max: 100,
-        state: ClockState::Converged,
-        ..PortMap::none(PortUnit::Ticks)
-    });
-    let (_writer, clock) = page(ClockMap {
-        tsc_base: began_tsc,
-        base: START,
-        nanos_per_tick_q32: 1 << 31,
-        bound_ns: 15,
-        drift_ppb: 0,
-        bound_ns_max: 100,
-        source: ClockSource::Ptp,
-        state: ClockState::Converged,
-    });
-    let map = clock.read();
+    let (_nic_writer, nic_clock) = page(map_of_card(began_tsc));
+    let map = map_of_node(began_tsc);
+    let (_writer, clock) = page(map);
     let mut settings = config(0, 1);
     settings.port_clock = Some(nic_clock);
     settings.depths = Depths { to_verify: 512, ..Depths::default() };
@@ -125,20 +149,8 @@ fn the_ports_times_become_the_stamps() {
             assert!(began.elapsed().as_secs() < 20, "pooling takes too long");
         }
         for one in seen {
-            let stamp = one.stamp;
-            let by = if is_true { StampedBy::Hardware } else { StampedBy::Poll };
-            assert_eq!(stamp.source, StampSource { clock: ClockSource::Ptp, by });
-            if is_true {
-                // Two ticks are a nanosecond, and a bound is rounded up to four bits.
-                assert_eq!(
-                    (stamp.time, stamp.bound_ns),
-                    (map.moment(began_tsc + time), 36),
-                    "frame {number}"
-                );
-            } else {
-                assert!(stamp.time >= map.moment(sent) && stamp.time <= map.moment(tsc()), "the poll's time");
-                assert!(stamp.bound_ns > 36, "the time since the queue was empty is part of it: {stamp:?}");
-            }
+            let said = is_true.then(|| map.moment(began_tsc + time));
+            check_stamp(&one.stamp, said, (map.moment(sent), map.moment(tsc())));
         }
     }
     departures(&mut control.events, &mut poll, (&pool, &register), (began_tsc, &map));

@@ -192,11 +192,8 @@ where
     let enter = Confined::new(enter.clone(), filter);
     let mut threads =
         placement.start_polling(stages, &stop, &enter).map_err(|error| fail("poll threads")(&error))?;
-    let (pin, control_stop) = (placement.pin_control(), Arc::clone(&stop));
-    threads.push(spawn("control", move || {
-        pin();
-        control.run(&control_stop);
-    })?);
+    let control = control.spawn("control", placement.pin_control(), &stop);
+    threads.push(control.map_err(|error| fail("the control thread")(&error))?);
     if let Some(slow_path) = slow_path {
         let stop = Arc::clone(&stop);
         threads.push(spawn("slow-path", move || slow_path.run(&stop))?);

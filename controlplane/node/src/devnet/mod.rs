@@ -193,6 +193,7 @@ impl<B: FrameBuf, S: Storage> Group<B, S> {
 struct Shared<'a> {
     chain: &'a Arc<Chain>,
     members: &'a Membership,
+    data_dir: &'a Path,
     clock: &'a NodeClock,
     placement: &'a Placement,
     options: &'a NodeOptions,
@@ -203,9 +204,35 @@ struct Shared<'a> {
 type OwnParts = (NodeIdentity, SecretKey, TcpListener);
 
 impl Shared<'_> {
+    /// Puts the validators together, each with its port and its keys, but for the one that is left out, whose parts are returned.
+    fn validators<P: Port, S: Storage>(
+        &self,
+        group: &mut Group<P::Buf, S>,
+        validators: impl Iterator<Item = (P, (NodeIdentity, SecretKey))>,
+        left_out: Option<usize>,
+        storage: impl Fn(usize, &Path) -> Result<S, validator::StartError>,
+    ) -> Result<Option<(P, OwnParts)>, DevnetError>
+    where
+        P::Pool: Sync + 'static,
+    {
+        let mut out = None;
+        let sockets = self.listening.sockets.iter();
+        for (index, ((port, (identity, bls_key)), socket)) in validators.zip(sockets).enumerate() {
+            let own = (identity, bls_key, socket.try_clone()?);
+            if left_out == Some(index) {
+                out = Some((port, own));
+                continue;
+            }
+            let name = format!("validator-{index}");
+            let started = self.validator(name, port, own, |data_dir| storage(index, data_dir));
+            group.add(started.map_err(|source| DevnetError::Start { index, source })?);
+        }
+        Ok(out)
+    }
+
     fn validator<P: Port, S: Storage>(
         &self,
-        (name, data_dir): (String, &Path),
+        name: String,
         port: P,
         (identity, bls_key, socket): OwnParts,
         storage: impl FnOnce(&Path) -> Result<S, validator::StartError>,
@@ -213,14 +240,15 @@ impl Shared<'_> {
     where
         P::Pool: Sync + 'static,
     {
+        let data_dir = self.data_dir.join(&name);
         validator::start(ValidatorParts {
             chain: Arc::clone(self.chain),
             identity,
             bls_key,
             members: self.members,
             port,
-            storage: storage(data_dir)?,
-            data_dir,
+            storage: storage(&data_dir)?,
+            data_dir: &data_dir,
             clock: self.clock.clone(),
             placement: self.placement,
             options: NodeOptions { name, ..self.options.clone() },
@@ -230,13 +258,12 @@ impl Shared<'_> {
 
     fn hostile<P: Port + 'static>(
         &self,
-        data_dir: PathBuf,
         port: P,
         (identity, bls_key, socket): OwnParts,
     ) -> Result<Hostile, roko_peers::PeersError> {
         let own = (Arc::clone(self.chain), identity, bls_key, self.members.clone());
         let (addresses, clock) = (self.listening.addresses.clone(), self.clock.clone());
-        let runtime = self.listening.runtime.handle().clone();
+        let (runtime, data_dir) = (self.listening.runtime.handle().clone(), self.data_dir.join("hostile"));
         Hostile::start(HostileParts { own, port, socket, addresses, runtime, data_dir, clock })
     }
 }
@@ -286,30 +313,19 @@ impl<S: Storage> Devnet<S> {
 
         let listening = Listening::bind(chain.genesis.validators.len())?;
         let mut group = Group::new(switch);
-        let keys = node_identities.into_iter().zip(bls_keys);
-        let ends = ports.into_iter().zip(&listening.sockets);
         let last = chain.genesis.validators.len() - 1;
         let shared = Shared {
             chain: &chain,
             members: &members,
+            data_dir: &data_dir,
             clock: &clock,
             placement: &placement,
             options: &options,
             listening: &listening,
         };
-        let mut turned = None;
-        for (index, ((port, socket), (identity, bls_key))) in ends.zip(keys).enumerate() {
-            if index == last && matches!(drill, Some(Drill::Silent | Drill::Hostile)) {
-                turned = Some((port, (identity, bls_key, socket.try_clone()?)));
-                continue;
-            }
-            let name = format!("validator-{index}");
-            let own_dir = data_dir.join(&name);
-            let own = (identity, bls_key, socket.try_clone()?);
-            let state = |dir: &Path| storage(index, dir);
-            let started = shared.validator((name, &own_dir), port, own, state);
-            group.add(started.map_err(|source| DevnetError::Start { index, source })?);
-        }
+        let left_out = matches!(drill, Some(Drill::Silent | Drill::Hostile)).then_some(last);
+        let keys = node_identities.into_iter().zip(bls_keys);
+        let turned = shared.validators(&mut group, ports.into_iter().zip(keys), left_out, storage)?;
         let Group { stages, nodes, controls, mut sessions, catchups, keepers } = group;
         let enter = Confined::new(enter, confinement(&placement, kind));
         let mut threads = placement.start_polling(stages, &stop, &enter)?;
@@ -321,12 +337,11 @@ impl<S: Storage> Devnet<S> {
         let handshake = HandshakeOptions { key_log, ..options.handshake.clone() };
         let parts = listening.parts(None);
         let hostile = turned.filter(|_| drill == Some(Drill::Hostile));
-        let hostile =
-            hostile.map(|(port, own)| shared.hostile(data_dir.join("hostile"), port, own)).transpose()?;
+        let hostile = hostile.map(|(port, own)| shared.hostile(port, own)).transpose()?;
         sessions.push(sessions::of_client(client, members, &chain, &data_dir, parts, &handshake, ends)?);
         sessions::wait_for(&sessions, nodes.len());
         for (index, control) in controls.into_iter().enumerate() {
-            threads.push(control_thread(index, control, placement.pin_control(), &stop)?);
+            threads.push(control.spawn(&format!("control-{index}"), placement.pin_control(), &stop)?);
         }
         let devnet = Devnet {
             nodes,
@@ -414,19 +429,6 @@ impl Finals {
     pub fn add(&mut self, height: u64, id: BlockId) {
         self.forks += u64::from(*self.by_height.entry(height).or_insert(id) != id);
     }
-}
-
-fn control_thread<B: FrameBuf + 'static>(
-    index: usize,
-    control: ControlLoop<B>,
-    pin: impl FnOnce() + Send + 'static,
-    stop: &Arc<AtomicBool>,
-) -> std::io::Result<JoinHandle<()>> {
-    let stop = Arc::clone(stop);
-    std::thread::Builder::new().name(format!("control-{index}")).spawn(move || {
-        pin();
-        control.run(&stop);
-    })
 }
 
 fn client_seed(chain: &Chain) -> [u8; 32] {

@@ -1,7 +1,6 @@
 //! The verdicts of the lanes and of the single checks against `ed25519-zebra`.
 
 mod agreement;
-mod speed;
 mod vectors;
 mod zip215;
 

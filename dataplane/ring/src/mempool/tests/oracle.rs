@@ -89,19 +89,9 @@ impl Model {
         self.txs.values().filter(|tx| tx.class == class).count() < SLOTS_OF[class].1
     }
 
-    pub(super) fn insert(&mut self, tx: &NewTx<'_, u64>, now: u128) -> Result<Inserted, Refused> {
-        let class = SLOTS_OF.iter().position(|slot| slot.0 >= tx.bytes.len()).ok_or(Refused::TooLarge)?;
-        if tx.valid_until.0 < now || tx.valid_until < tx.time {
-            return Err(Refused::Expired);
-        }
-        if self.txs.contains_key(&tx.id) {
-            return Err(Refused::Duplicate);
-        }
-        if self.remembered.iter().any(|(id, _)| *id == tx.id) {
-            return Err(Refused::RecentlyFinal);
-        }
+    /// What a transaction takes the place of within its sender's chain.
+    fn replaced(&self, tx: &NewTx<'_, u64>, class: usize) -> Result<Option<&Tx>, Refused> {
         let same = self.txs.values().find(|there| there.sender == tx.sender && there.nonce == tx.nonce);
-        let mut replaced = same;
         if let Some(there) = same {
             let enough = there.fee.checked_add(there.fee.div_ceil(10).max(1));
             if !there.tags.is_empty() || enough.is_none_or(|enough| tx.fee < enough) {
@@ -115,8 +105,23 @@ impl Model {
             let usable = |there: &&Tx| there.tags.is_empty() && there.class >= class;
             let last = self.txs.values().filter(later).filter(usable).max_by_key(|there| there.nonce);
             let cheap = |last: &&Tx| fee_class(last.fee) <= fee_class(tx.fee);
-            replaced = Some(last.filter(cheap).ok_or(Refused::SenderLimit)?);
+            return Ok(Some(last.filter(cheap).ok_or(Refused::SenderLimit)?));
         }
+        Ok(same)
+    }
+
+    pub(super) fn insert(&mut self, tx: &NewTx<'_, u64>, now: u128) -> Result<Inserted, Refused> {
+        let class = SLOTS_OF.iter().position(|slot| slot.0 >= tx.bytes.len()).ok_or(Refused::TooLarge)?;
+        if tx.valid_until.0 < now || tx.valid_until < tx.time {
+            return Err(Refused::Expired);
+        }
+        if self.txs.contains_key(&tx.id) {
+            return Err(Refused::Duplicate);
+        }
+        if self.remembered.iter().any(|(id, _)| *id == tx.id) {
+            return Err(Refused::RecentlyFinal);
+        }
+        let replaced = self.replaced(tx, class)?;
         let room = replaced.is_none_or(|there| there.class < class);
         let replaced = replaced.map(|there| there.id);
         let mut evicted = None;
@@ -163,6 +168,15 @@ impl Model {
         Ok(Inserted { evicted, replaced })
     }
 
+    /// Whether nothing that comes before it in its sender's chain is missing or waits.
+    fn is_next(&self, own: &Tx) -> bool {
+        let lower = self.txs.values().filter(|tx| tx.sender == own.sender && tx.nonce < own.nonce);
+        let mut lower: Vec<&Tx> = lower.collect();
+        lower.sort_by_key(|tx| tx.nonce);
+        let gap = lower.last().is_some_and(|prev| prev.nonce + 1 != own.nonce);
+        !gap && lower.iter().all(|tx| !tx.tags.is_empty())
+    }
+
     /// The canonical order by its definition: over and over the earliest key that is not passed yet.
     pub(super) fn drain(
         &mut self,
@@ -183,11 +197,7 @@ impl Model {
         let (mut ended, mut reached) = (Ended::Watermark, span.from.0);
         'line: for (place, own) in line.iter().enumerate() {
             reached = own.time;
-            let lower = self.txs.values().filter(|tx| tx.sender == own.sender && tx.nonce < own.nonce);
-            let mut lower: Vec<&Tx> = lower.collect();
-            lower.sort_by_key(|tx| tx.nonce);
-            let gap = lower.last().is_some_and(|prev| prev.nonce + 1 != own.nonce);
-            if gap || lower.iter().any(|tx| tx.tags.is_empty()) {
+            if !self.is_next(own) {
                 continue;
             }
             let mut next = Some(own.clone());
