@@ -154,7 +154,7 @@ fn main() {
         Err(why) => report.note(format!("testpmd's csum is left out: {why}")),
     }
     rx_path.run(&mut criterion, &mut report);
-    for bytes in [64, 1_372] {
+    for bytes in [64, 256, 1_372] {
         Comparison::new(format!("open_path/sources={SOURCES},message_bytes={bytes}"), FRAMES as u64)
             .case("decode_open", line(&format!("open{bytes}"), Timed::DecodeAndOpen, bytes))
             .case("aead_alone", aead_alone(bytes))

@@ -279,8 +279,8 @@ impl<B: FrameBuf> Stage for Decode<B> {
             self.sessions.prefetch(hashes[place]);
             read |= 1 << place;
         }
-        for hash in &hashes[..burst.len()] {
-            self.sessions.prefetch_record(*hash);
+        for hash in &mut hashes[..burst.len()] {
+            self.sessions.prefetch_record(hash);
         }
         let (work, mut admissions) = (burst.len(), ADMISSIONS_PER_POLL);
         for (place, datagram) in burst.into_iter().enumerate() {

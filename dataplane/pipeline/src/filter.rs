@@ -135,30 +135,37 @@ const STRANGER_BUCKETS: usize = 4096;
 const HEAD_BYTES: usize = 128;
 const _: () = assert!(BURST <= 32, "a burst's frames are bits of a word");
 
-/// Where a frame comes from: an IPv6 address, or an IPv4 one mapped into them (RFC 4291, 2.5.5.2).
+/// Where a frame comes from: an IPv6 address, or an IPv4 one mapped into them (RFC 4291, 2.5.5.2); its network, and the host in
+/// it. Two words, so that a record is half a cache line.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Source(u128);
+struct Source {
+    network: u64,
+    host: u64,
+}
+
+/// What is above an IPv4 address in the lower half of its mapped one.
+const MAPPED_IPV4: u64 = 0xffff;
 
 impl Source {
     #[inline]
     fn of(ip: IpAddr) -> Source {
         match ip {
-            IpAddr::V4(ip) => Source(0xffff << 32 | u128::from(ip.to_bits())),
-            IpAddr::V6(ip) => Source(ip.to_bits()),
+            IpAddr::V4(ip) => Source { network: 0, host: MAPPED_IPV4 << 32 | u64::from(ip.to_bits()) },
+            IpAddr::V6(ip) => Source { network: (ip.to_bits() >> 64) as u64, host: ip.to_bits() as u64 },
         }
     }
 
     /// The network of a stranger, who can take any address of an IPv6 one.
     fn network(self) -> Source {
-        let is_ipv4 = self.0 >> 32 == 0xffff;
-        if is_ipv4 { self } else { Source(self.0 >> 64 << 64) }
+        let is_ipv4 = self.network == 0 && self.host >> 32 == MAPPED_IPV4;
+        if is_ipv4 { self } else { Source { host: 0, ..self } }
     }
 }
 
 impl Key for Source {
     #[inline]
     fn words(&self) -> [u64; 2] {
-        [(self.0 >> 64) as u64, self.0 as u64]
+        [self.network, self.host]
     }
 }
 
@@ -232,8 +239,9 @@ impl<B: FrameBuf> Filter<B> {
         self
     }
 
+    /// Reads a frame's headers into `headers`, field by field: the copy of a whole that was written in parts waits for them.
     #[inline]
-    fn check(&self, frame: &[u8]) -> Result<Headers, FilterCounter> {
+    fn check(&self, frame: &[u8], headers: &mut Headers) -> Result<(), FilterCounter> {
         let udp = parse_udp(frame).map_err(|error| match error {
             NetError::Truncated => FilterCounter::Truncated,
             NetError::EtherType => FilterCounter::NotIp,
@@ -256,7 +264,9 @@ impl<B: FrameBuf> Filter<B> {
         let source = Source::of(udp.addresses.source_ip);
         let hash = self.known.hash(&source);
         self.known.prefetch(hash);
-        Ok(Headers { payload: Span::new(udp.payload_at, udp.payload_bytes), source, hash })
+        (headers.source, headers.hash) = (source, hash);
+        headers.payload = Span::new(udp.payload_at, udp.payload_bytes);
+        Ok(())
     }
 
     /// A peer has one address at a time, so there is room.
@@ -329,21 +339,17 @@ impl<B: FrameBuf> Stage for Filter<B> {
             prefetch::bytes(&data[..data.len().min(HEAD_BYTES)]);
             burst.push(frame);
         });
-        // Plain numbers in fixed places: what is read back at once must have been written whole.
         let mut headers = [Headers::default(); BURST];
         let mut refusals = [FilterCounter::Passed; BURST];
         let mut passing = 0_u32;
         for (place, frame) in burst.iter().enumerate() {
-            match self.check(frame.buf.data()) {
-                Ok(found) => {
-                    headers[place] = found;
-                    passing |= 1 << place;
-                }
+            match self.check(frame.buf.data(), &mut headers[place]) {
+                Ok(()) => passing |= 1 << place,
                 Err(refusal) => refusals[place] = refusal,
             }
         }
-        for headers in &headers[..burst.len()] {
-            self.known.prefetch_record(headers.hash);
+        for headers in &mut headers[..burst.len()] {
+            self.known.prefetch_record(&mut headers.hash);
         }
         let work = burst.len();
         for (place, frame) in burst.into_iter().enumerate() {

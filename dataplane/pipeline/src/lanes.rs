@@ -42,6 +42,9 @@ impl Owners {
     #[inline]
     #[must_use]
     pub const fn of(&self, session: u64) -> usize {
+        if self.lanes == 1 {
+            return 0;
+        }
         // SplitMix64's finaliser (Steele, Lea and Flood, 2014): ids that differ in a bit end far apart, whatever the secret.
         let mut mixed = session ^ self.salt;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -133,21 +133,25 @@ pub enum Replay {
     TooOld,
 }
 
-/// The sliding window of sequence numbers seen (RFC 4303, 3.4.3). Check first, mark once the tag verified.
-#[derive(Clone, Debug)]
+/// The sequence numbers of a [`ReplayWindow`] that were seen, a bit each.
+#[repr(align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct SeenFrames([u64; WINDOW_WORDS]);
+
+/// The sliding window of sequence numbers (RFC 4303, 3.4.3): its edge. What was seen lies apart, because the edge is read
+/// with the key's name. Check first, mark once the tag verified.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ReplayWindow {
     /// One above the highest seen.
     next: u64,
-    seen: [u64; WINDOW_WORDS],
 }
 
-impl Default for ReplayWindow {
-    fn default() -> Self {
-        ReplayWindow { next: 0, seen: [0; WINDOW_WORDS] }
-    }
-}
+impl SeenFrames {
+    /// What a window begins with.
+    pub const NONE: SeenFrames = SeenFrames([0; WINDOW_WORDS]);
+    /// Every frame.
+    pub const ALL: SeenFrames = SeenFrames([u64::MAX; WINDOW_WORDS]);
 
-impl ReplayWindow {
     const fn place(sequence: u64) -> (usize, u64) {
         let bit = sequence % REPLAY_WINDOW_FRAMES;
         ((bit / 64) as usize, 1 << (bit % 64))
@@ -156,12 +160,13 @@ impl ReplayWindow {
     /// Asks for what checking and marking `sequence` touches.
     #[inline]
     pub(crate) fn ask_for(&self, sequence: u64) {
-        prefetch::value(&self.next);
-        prefetch::value(&self.seen[Self::place(sequence).0]);
+        prefetch::value(&self.0[Self::place(sequence).0]);
     }
+}
 
+impl ReplayWindow {
     /// Whether `sequence` may still be accepted.
-    pub const fn check(&self, sequence: u64) -> Result<(), Replay> {
+    pub const fn check(&self, seen: &SeenFrames, sequence: u64) -> Result<(), Replay> {
         if sequence == u64::MAX {
             return Err(Replay::TooOld);
         }
@@ -171,25 +176,25 @@ impl ReplayWindow {
         if self.next - sequence > REPLAY_WINDOW_FRAMES {
             return Err(Replay::TooOld);
         }
-        let (word, bit) = Self::place(sequence);
-        if self.seen[word] & bit == 0 { Ok(()) } else { Err(Replay::Seen) }
+        let (word, bit) = SeenFrames::place(sequence);
+        if seen.0[word] & bit == 0 { Ok(()) } else { Err(Replay::Seen) }
     }
 
     /// Marks `sequence`, which [`ReplayWindow::check`] accepted, as seen.
-    pub fn mark(&mut self, sequence: u64) {
+    pub fn mark(&mut self, seen: &mut SeenFrames, sequence: u64) {
         if sequence >= self.next {
             if sequence - self.next >= REPLAY_WINDOW_FRAMES {
-                self.seen = [0; WINDOW_WORDS];
+                *seen = SeenFrames::NONE;
             } else {
                 for passed in self.next..=sequence {
-                    let (word, bit) = Self::place(passed);
-                    self.seen[word] &= !bit;
+                    let (word, bit) = SeenFrames::place(passed);
+                    seen.0[word] &= !bit;
                 }
             }
             self.next = sequence.saturating_add(1);
         }
-        let (word, bit) = Self::place(sequence);
-        self.seen[word] |= bit;
+        let (word, bit) = SeenFrames::place(sequence);
+        seen.0[word] |= bit;
     }
 }
 
@@ -228,7 +233,8 @@ mod tests {
     proptest! {
         #[test]
         fn the_window_agrees_with_a_set(steps in prop::collection::vec((0u64..3000, 0u64..2000), 1..200)) {
-            let (mut window, mut seen, mut base) = (ReplayWindow::default(), HashSet::new(), 0u64);
+            let (mut window, mut bits) = (ReplayWindow::default(), SeenFrames::NONE);
+            let (mut seen, mut base) = (HashSet::new(), 0u64);
             let mut highest: Option<u64> = None;
             for (forward, back) in steps {
                 base += forward / 8;
@@ -238,9 +244,9 @@ mod tests {
                     _ if seen.contains(&sequence) => Err(Replay::Seen),
                     _ => Ok(()),
                 };
-                prop_assert_eq!(window.check(sequence), want);
+                prop_assert_eq!(window.check(&bits, sequence), want);
                 if want.is_ok() {
-                    window.mark(sequence);
+                    window.mark(&mut bits, sequence);
                     seen.insert(sequence);
                     highest = highest.max(Some(sequence));
                 }

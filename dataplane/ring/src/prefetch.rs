@@ -9,7 +9,27 @@ const LINES_MAX: usize = 8;
 /// Asks for a value's memory, up to its first 512 bytes.
 #[inline]
 pub fn value<T>(value: &T) {
-    lines(core::ptr::from_ref(value).cast(), size_of::<T>());
+    let (first, bytes) = (core::ptr::from_ref(value).cast::<u8>(), size_of::<T>());
+    // All but the last branch are decided when it is compiled.
+    if bytes == 0 {
+    } else if bytes <= align_of::<T>() && bytes <= LINE {
+        // It does not cross into a second line.
+        hint(first);
+    } else if align_of::<T>() >= LINE {
+        (0..(bytes / LINE).min(LINES_MAX)).for_each(|line| hint(first.wrapping_add(line * LINE)));
+    } else if bytes <= LINE {
+        // Both may be the same line.
+        hint(first);
+        hint(first.wrapping_add(bytes - 1));
+    } else {
+        lines(first, bytes);
+    }
+}
+
+/// Asks for the line that a value begins in.
+#[inline]
+pub fn line<T>(value: &T) {
+    hint(core::ptr::from_ref(value).cast());
 }
 
 /// Asks for the first bytes, up to 512.
@@ -50,6 +70,9 @@ mod tests {
         }
         super::value(&[0_u64; 1_000]);
         super::value(&());
+        super::line(&all[7]);
+        super::value(&[0_u8; 24]);
+        super::value(&0_u64);
         assert!(all.iter().enumerate().all(|(at, byte)| *byte == at as u8));
     }
 }

@@ -11,7 +11,7 @@
 //! Hashes are keyed by a secret that the caller draws. Strangers choose what is looked up, never what is stored, and see
 //! no hash. Nothing is allocated after construction; at most half the cells are used, records lie densely.
 
-use crate::index::{Hasher, Index};
+use crate::index::{Hasher, Index, NIL};
 use crate::prefetch;
 
 /// What a table is keyed by.
@@ -20,9 +20,13 @@ pub trait Key: Copy + Eq {
     fn words(&self) -> [u64; 2];
 }
 
-/// A hash under a table's secret.
+/// A hash under a table's secret, and where the record was when it was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hash(u32);
+pub struct Hash {
+    bits: u32,
+    /// A hint: any place does no harm.
+    place: u32,
+}
 
 impl Hash {
     /// As a place in one of `places` places that hashes share, a power of two.
@@ -30,7 +34,7 @@ impl Hash {
     #[must_use]
     pub const fn place_in(self, places: usize) -> usize {
         // Not the bits that the table's index uses first.
-        (self.0 >> 7) as usize & (places - 1)
+        (self.bits >> 7) as usize & (places - 1)
     }
 }
 
@@ -63,27 +67,37 @@ impl<K: Key, V> Table<K, V> {
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &K) -> Hash {
-        Hash(self.hasher.words(key.words()))
+        Hash { bits: self.hasher.words(key.words()), place: NIL }
     }
 
     /// Asks for the index cell of a hash.
     #[inline]
     pub fn prefetch(&self, hash: Hash) {
-        self.index.prefetch(hash.0);
+        self.index.prefetch(hash.bits);
     }
 
-    /// Asks for the record that probably has this hash.
+    /// Asks for the record that probably has this hash, and notes in the hash where it is: a later lookup by it need not probe
+    /// the index again.
     #[inline]
-    pub fn prefetch_record(&self, hash: Hash) {
-        if let Some(place) = self.index.guess(hash.0) {
+    pub fn prefetch_record(&self, hash: &mut Hash) {
+        if let Some(place) = self.index.guess(hash.bits) {
+            hash.place = place;
             prefetch::value(&self.records[place as usize]);
         }
     }
 
     #[inline]
+    fn is_at(&self, place: u32, key: &K) -> bool {
+        matches!(self.records.get(place as usize), Some(Some((there, _))) if there == key)
+    }
+
+    #[inline]
     fn place(&self, hash: Hash, key: &K) -> Option<u32> {
-        let is_it = |place: u32| self.records[place as usize].as_ref().is_some_and(|(there, _)| there == key);
-        self.index.find(hash.0, is_it)
+        // A record that has the key is the key's, however old the hint is.
+        if self.is_at(hash.place, key) {
+            return Some(hash.place);
+        }
+        self.index.find(hash.bits, |place| self.is_at(place, key))
     }
 
     /// The record of a key, whose hash is `hash`.
@@ -109,7 +123,7 @@ impl<K: Key, V> Table<K, V> {
             Some(place) => place,
             None => {
                 let Some(place) = self.free.pop() else { return false };
-                self.index.insert(hash.0, place);
+                self.index.insert(hash.bits, place);
                 place
             }
         };
@@ -121,7 +135,7 @@ impl<K: Key, V> Table<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let hash = self.hash(key);
         let place = self.place(hash, key)?;
-        self.index.remove(hash.0, place);
+        self.index.remove(hash.bits, place);
         self.free.push(place);
         self.records[place as usize].take().map(|(_, value)| value)
     }
@@ -177,6 +191,7 @@ mod tests {
         ) {
             let mut table = Table::new(room, secret);
             let mut model = BTreeMap::new();
+            let mut noted: Vec<Hash> = (0..40).map(|key| table.hash(&Coarse(key))).collect();
             for step in steps {
                 match step {
                     Step::Insert(key, value) => {
@@ -193,9 +208,14 @@ mod tests {
                 }
                 prop_assert_eq!((table.len(), table.is_empty()), (model.len(), model.is_empty()));
                 for key in (0..40).map(Coarse) {
-                    let hash = table.hash(&key);
-                    table.prefetch(hash);
+                    // What was noted before the step is a hint that may be wrong now.
+                    let hash = &mut noted[usize::from(key.0)];
+                    prop_assert_eq!(table.get(*hash, &key), model.get(&key));
+                    *hash = table.hash(&key);
+                    table.prefetch(*hash);
+                    prop_assert_eq!(table.get(*hash, &key), model.get(&key));
                     table.prefetch_record(hash);
+                    let hash = *hash;
                     prop_assert_eq!(table.get(hash, &key), model.get(&key));
                     prop_assert_eq!(table.get_mut(hash, &key).copied(), model.get(&key).copied());
                 }

@@ -68,7 +68,8 @@ fn play(
         emulator.free_rx_stamp(*registers)?;
     }
     let (mut sent, mut replies, mut seen) = (vec![Vec::new(); wires.len()], Vec::new(), Vec::new());
-    let (mut began, mut link_changes) = (Instant::now(), Vec::new());
+    let origin = Instant::now();
+    let (mut began, mut link_changes) = (origin, Vec::new());
     for sequence in 0..frames {
         if sequence == frames / 2 {
             let pause = Instant::now();
@@ -78,7 +79,7 @@ fn play(
         let due = began + INTERVAL * u32::from(sequence);
         sleep(due.saturating_duration_since(Instant::now()));
         for (index, wire) in wires.iter_mut().enumerate() {
-            sent[index].push(began.elapsed().as_nanos() as i64);
+            sent[index].push(origin.elapsed().as_nanos() as i64);
             wire.send(EVENTS[index], sequence)?;
         }
         for wire in wires.iter_mut() {

@@ -7,24 +7,25 @@
 //! counted, so that votes behind them are not held up. The ring to control is everybody's: so that one peer's flood takes
 //! no other's place in it, each peer has its own rate, counted after a frame has proved whose it is.
 
+mod sessions;
+
 use crate::by_peer::{PeerCounters, PeerMetrics};
 use crate::clock::ClockPage;
-use crate::decode::{Admitted, Established, LIVE_SESSIONS, Retired};
+use crate::decode::{Admitted, Established, Retired};
 use crate::filter::{Bucket, Pace, RateLimit};
-use crate::lanes::LANES_MAX;
 use crate::latency::{LatencyRecorder, Since};
 use crate::link::{ControlFrame, MessageFrame, SealedFrame, Span};
 use crate::metrics::{Counters, StageMetrics};
 use crate::peer::{KeyName, PeerIndex, Role};
 use crate::poll::{PollContext, Progress, Stage};
 use crate::port::{BURST, FrameBuf};
-use crate::session::{AeadKeys, Opener, Replay, ReplayWindow};
 use arrayvec::ArrayVec;
 use roko_ring::prefetch;
 use roko_ring::spsc::{Consumer, Producer};
 use roko_wire::NanoMoment;
 use roko_wire::frame::FRAME_HEADER_BYTES;
 use roko_wire::message::MessageKind;
+use sessions::Sessions;
 use std::sync::Arc;
 
 crate::counters!(
@@ -123,35 +124,8 @@ impl PeerRates {
     }
 }
 
-/// How many frames before its turn the replay window's part is asked for.
+/// How many frames before its turn a frame's key is asked for.
 const SOON: usize = 4;
-
-/// One key's opener and replay window. What opening a frame reads comes first, so that it can be asked for ahead.
-#[repr(C)]
-struct Session {
-    id: KeyName,
-    generation: u64,
-    opener: Opener,
-    window: ReplayWindow,
-    /// The decodes that have forgotten the key, a bit each.
-    retired_by: u16,
-}
-
-const _: () = assert!(LANES_MAX <= u16::BITS as usize, "a decode is a bit");
-
-impl Session {
-    fn new(id: KeyName, generation: u64, keys: &AeadKeys) -> Session {
-        let (opener, window) = (Opener::new(keys), ReplayWindow::default());
-        Session { id, generation, opener, window, retired_by: 0 }
-    }
-}
-
-#[derive(Default)]
-struct PeerSessions {
-    /// The newest first.
-    live: [Option<Session>; LIVE_SESSIONS],
-    candidate: Option<Session>,
-}
 
 /// Something for each kind of message that has a rate of its own.
 #[derive(Clone, Copy, Default)]
@@ -189,7 +163,7 @@ pub struct Open<B> {
     /// The decode whose frames come first in the next poll.
     first: usize,
     paces: Rates<Pace>,
-    peers: Box<[PeerSessions]>,
+    sessions: Sessions,
     /// What each peer may send, apart from its keys: one cache line, not three behind them.
     buckets: Box<[Rates<Bucket>]>,
     refused: PeerCounters<OpenRefusal>,
@@ -201,7 +175,7 @@ impl<B: FrameBuf> Open<B> {
     /// The stage, for at most `peers_max` peers.
     #[must_use]
     pub fn new(peers_max: usize, clock: ClockPage, rates: PeerRates, links: OpenLinks<B>) -> Open<B> {
-        let peers = (0..peers_max).map(|_| PeerSessions::default()).collect();
+        let sessions = Sessions::new(peers_max);
         let PeerRates { consensus, chunks, transactions } = rates;
         let paces = Rates {
             consensus: Pace::of(consensus),
@@ -212,7 +186,7 @@ impl<B: FrameBuf> Open<B> {
         let counters = Counters::timed("open", &[&latency]);
         let buckets = vec![Rates::default(); peers_max].into_boxed_slice();
         let refused = PeerCounters::new(peers_max);
-        Open { links, first: 0, paces, peers, buckets, refused, latency, counters }
+        Open { links, first: 0, paces, sessions, buckets, refused, latency, counters }
     }
 
     /// The same, as the stage of one lane.
@@ -231,64 +205,29 @@ impl<B: FrameBuf> Open<B> {
     /// Opens the frame in place and returns where its message is. It came from the decode `from`.
     fn open(&mut self, frame: &mut SealedFrame<B>, from: usize) -> Result<Span, OpenCounter> {
         let from = &mut self.links.from[from];
+        let (name, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
         // Taken out for every such frame, or the next one would get this one's key.
-        let admitted = if frame.admitted { from.admitted.pop() } else { None };
-        let peer = self.peers.get_mut(frame.peer.as_usize()).ok_or(OpenCounter::StaleSession)?;
-        let (id, sequence) = (KeyName::of(&frame.header), frame.header.sequence);
-        let live = peer.live.iter().position(|slot| slot.as_ref().is_some_and(|session| session.id == id));
-        if live.is_none()
-            && let Some(Admitted { generation, keys }) = admitted
+        if frame.admitted
+            && let Some(admitted) = from.admitted.pop()
         {
-            if peer.live[0].as_ref().is_some_and(|newest| newest.generation >= generation) {
-                return Err(OpenCounter::StaleSession);
-            }
-            peer.candidate = Some(Session::new(id, generation, &keys));
+            self.sessions.admit(frame.peer, name, &admitted)?;
         }
-        let slot = match live {
-            Some(index) => &mut peer.live[index],
-            None => &mut peer.candidate,
-        };
-        let session = slot.as_mut().filter(|session| session.id == id).ok_or(OpenCounter::StaleSession)?;
-        session.window.check(sequence).map_err(|replay| match replay {
-            Replay::Seen => OpenCounter::Replayed,
-            Replay::TooOld => OpenCounter::TooOld,
-        })?;
         let payload = frame.payload.of_mut(frame.buf.data_mut());
-        let message_bytes = session.opener.open(sequence, payload).ok_or(OpenCounter::BadTag)?;
-        session.window.mark(sequence);
-        if live.is_none() {
-            peer.live.rotate_right(1);
-            peer.live[0] = peer.candidate.take();
-        }
-        if live.is_none() || frame.admitted {
+        let opened = self.sessions.open(frame.peer, name, sequence, payload)?;
+        if opened.first || frame.admitted {
             // A full ring loses the report only; decode then admits the session again and its keys are ignored here.
-            let _ = from.established.push(Established { peer: frame.peer, role: frame.role, key: id });
+            let _ = from.established.push(Established { peer: frame.peer, role: frame.role, key: name });
         }
-        Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, message_bytes))
+        Ok(Span::new(usize::from(frame.payload.at) + FRAME_HEADER_BYTES, opened.message_bytes))
     }
 
-    /// Drops the keys that every decode has forgotten. One that has not could still admit such a key, and without its
-    /// replay window a recorded frame would be new.
+    /// Drops the keys that every decode has forgotten.
     fn retire(&mut self) {
-        let all = u16::MAX >> (u16::BITS as usize - self.links.from.len());
+        let decodes = self.links.from.len();
         for (decode, from) in self.links.from.iter_mut().enumerate() {
-            while let Some(Retired { peer, key }) = from.retired.pop() {
-                let Some(sessions) = self.peers.get_mut(peer.as_usize()) else { continue };
-                for slot in sessions.live.iter_mut().chain([&mut sessions.candidate]) {
-                    slot.take_if(|session| {
-                        session.retired_by |= u16::from(session.id == key) << decode;
-                        session.retired_by == all
-                    });
-                }
+            while let Some(retired) = from.retired.pop() {
+                self.sessions.retire(retired, decode, decodes);
             }
-        }
-    }
-
-    /// Asks for the part of a replay window that a frame moves; its session's first lines are here.
-    #[inline]
-    fn ask_for_window(&self, (peer, sequence): (PeerIndex, u64)) {
-        if let Some(Some(session)) = self.peers.get(peer.as_usize()).map(|peer| &peer.live[0]) {
-            session.window.ask_for(sequence);
         }
     }
 
@@ -355,12 +294,10 @@ impl<B: FrameBuf> Open<B> {
     #[inline]
     fn open_from(&mut self, from: usize, most: usize) -> usize {
         let mut burst = ArrayVec::<SealedFrame<B>, BURST>::new();
-        let (peers, buckets) = (&self.peers, &self.buckets);
+        let (sessions, buckets) = (&self.sessions, &self.buckets);
         self.links.from[from].frames.pop_each(most, |frame| {
-            if let Some((peer, bucket)) =
-                peers.get(frame.peer.as_usize()).zip(buckets.get(frame.peer.as_usize()))
-            {
-                prefetch::value(&peer.live[0]);
+            sessions.ask_for_name(frame.peer);
+            if let Some(bucket) = buckets.get(frame.peer.as_usize()) {
                 prefetch::value(bucket);
             }
             burst.push(frame);
@@ -372,7 +309,8 @@ impl<B: FrameBuf> Open<B> {
         }
         for (place, frame) in burst.into_iter().enumerate() {
             if place + SOON < work {
-                self.ask_for_window(names[place + SOON]);
+                let (peer, sequence) = names[place + SOON];
+                self.sessions.ask_for_key(peer, sequence);
             }
             if let Err(refusal) = self.handle(frame, from) {
                 self.counters.count(refusal);
