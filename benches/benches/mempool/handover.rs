@@ -10,6 +10,7 @@ use crate::{Pool, insert};
 use arrayvec::ArrayVec;
 use roko_benches::two_threads::run_pinned;
 use roko_ring::mempool::{BURST_MAX, Mempool};
+use roko_ring::prefetch;
 use roko_ring::spsc::ring;
 use roko_wire::NanoMoment;
 use std::hint::{black_box, spin_loop};
@@ -98,6 +99,8 @@ impl Shared for Mempool<u64> {
             let mut burst = ArrayVec::<&Offer, BURST_MAX>::new();
             while offered < total {
                 offered += input.pop_burst(&mut burst);
+                // A node's ring holds what stands here behind a reference.
+                burst.iter().for_each(|offer| prefetch::value(*offer));
                 insert(self, &burst, work.now());
                 burst.clear();
                 blocks.make(self, offered, false);

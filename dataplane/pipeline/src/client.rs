@@ -3,14 +3,14 @@
 
 use crate::keys::sessions_depth;
 use crate::peer::{LinkCommand, PeerIndex, PeerLink, Worn};
-use crate::port::{Burst, FramePool, Port, RxPort, TxPort};
+use crate::port::{Burst, FrameBuf, FramePool, Port, RxPort, TxPort};
 use crate::session::Sealer;
 use crate::spread::write_sealed;
 use roko_ring::spsc::{Consumer, Producer, ring};
 use roko_wire::frame::PriorityClass;
 use roko_wire::limits::{MESSAGE_BYTES_MAX, TX_BYTES_MAX, TXS_PER_MESSAGE_MAX};
 use roko_wire::message::write_submit;
-use roko_wire::net::Addresses;
+use roko_wire::net::{Addresses, fill_udp6_checksum};
 
 /// Why transactions were not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +156,7 @@ impl<P: Port> ClientPort<P> {
         let (addresses, sealer) = (&destination.addresses, &mut destination.sealer);
         write_sealed(&mut buf, addresses, sealer, PriorityClass::Client, message.len(), copy)
             .ok_or(ClientError::KeyUsedUp)?;
+        fill_udp6_checksum(buf.data_mut());
         if sealer.is_worn() && !destination.reported {
             let (session, key_phase) = sealer.key();
             let worn = Worn { peer: PeerIndex(to as u16), session, key_phase };

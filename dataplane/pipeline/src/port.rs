@@ -168,6 +168,10 @@ pub trait Port {
     fn offloads(&self) -> Vec<&'static str> {
         Vec::new()
     }
+    /// Whether its sending half fills in the UDP checksums that IPv6 demands, so that nobody need do it before.
+    fn fills_udp6_checksums(&self) -> bool {
+        false
+    }
     /// Its receive queues. Frames of one flow come by one queue, in order.
     fn rx_queues(&self) -> usize {
         1

@@ -1,5 +1,6 @@
 //! Ethernet, IPv4, IPv6 and UDP: what is in front of our own header. Strict: what we do not send we do not take.
 
+use crate::vlan::VLAN_TAG_BYTES;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A 48-bit Ethernet address.
@@ -197,32 +198,59 @@ pub fn write_headers(addresses: &Addresses, payload_bytes: usize, frame: &mut [u
 /// Fills in the UDP checksum that IPv6 demands (RFC 8200, 8.1), over as many bytes as the UDP header says. A no-op on
 /// an IPv4 frame and on one that is shorter than it says.
 pub fn fill_udp6_checksum(frame: &mut [u8]) {
-    let udp_at = ETHERNET_BYTES + IPV6_BYTES;
-    if frame.len() < udp_at + UDP_BYTES || frame[12..14] != ETHERTYPE_IPV6.to_be_bytes() {
-        return;
-    }
-    let udp_bytes = usize::from(u16::from_be_bytes([frame[udp_at + 4], frame[udp_at + 5]]));
-    if udp_bytes < UDP_BYTES || frame.len() < udp_at + udp_bytes {
-        return;
-    }
+    let Some((udp_at, udp_bytes)) = udp6(frame, ETHERNET_BYTES) else { return };
     frame[udp_at + 6..udp_at + 8].fill(0);
-    let covered = &frame[ETHERNET_BYTES + 8..udp_at + udp_bytes];
-    let mut sum = partial_sum(covered) + udp_bytes as u64 + u64::from(PROTOCOL_UDP);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    let checksum = if sum == 0xffff { 0xffff } else { !(sum as u16) };
+    let covered = &frame[udp_at - 32..udp_at + udp_bytes];
+    let sum = fold(partial_sum(covered) + udp_bytes as u64 + u64::from(PROTOCOL_UDP));
+    let checksum = if sum == 0xffff { 0xffff } else { !sum };
     frame[udp_at + 6..udp_at + 8].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn partial_sum(bytes: &[u8]) -> u64 {
-    let mut pairs = bytes.chunks_exact(2);
-    let sum: u64 = pairs.by_ref().map(|pair| u64::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    sum + pairs.remainder().first().map_or(0, |last| u64::from(*last) << 8)
+/// Prepares an IPv6 datagram for a card that sums its bytes up: writes the sum of the pseudo-header (RFC 8200, 8.1), to which
+/// the card adds the rest, in the checksum's place. Returns the bytes in front of the IPv6 header, which a tag of a virtual
+/// LAN is part of; `None`, and nothing is written, when the frame is no such datagram or shorter than it says.
+#[inline]
+pub fn begin_udp6_checksum(frame: &mut [u8]) -> Option<usize> {
+    let link_bytes = ETHERNET_BYTES + if crate::vlan::vlan_of(frame).is_some() { VLAN_TAG_BYTES } else { 0 };
+    let (udp_at, udp_bytes) = udp6(frame, link_bytes)?;
+    let addresses = partial_sum(&frame[udp_at - 32..udp_at]);
+    let sum = fold(addresses + udp_bytes as u64 + u64::from(PROTOCOL_UDP));
+    frame[udp_at + 6..udp_at + 8].copy_from_slice(&sum.to_be_bytes());
+    Some(link_bytes)
 }
 
-/// Whether the one's complement sum of the header's words, its checksum among them, is all ones (RFC 1071). The sum is
-/// the same in words of 32 bits and in any byte order, so five loads do.
+/// Where the UDP header of an IPv6 datagram behind `link_bytes` is, and the bytes of the datagram, all of them there.
+#[inline]
+fn udp6(frame: &[u8], link_bytes: usize) -> Option<(usize, usize)> {
+    let udp_at = link_bytes + IPV6_BYTES;
+    if be16(frame, link_bytes - 2) != Ok(ETHERTYPE_IPV6) || frame.get(link_bytes + 6) != Some(&PROTOCOL_UDP) {
+        return None;
+    }
+    let udp_bytes = usize::from(be16(frame, udp_at + 4).ok()?);
+    (udp_bytes >= UDP_BYTES && frame.len() >= udp_at + udp_bytes).then_some((udp_at, udp_bytes))
+}
+
+/// The sum of words of 16 bits, not folded. Summed as words of 32 bits in the machine's order, since the one's complement sum
+/// is the same in either, its bytes swapped (RFC 1071, 2).
+fn partial_sum(bytes: &[u8]) -> u64 {
+    let mut words = bytes.chunks_exact(4);
+    let sum: u64 = words.by_ref().map(|w| u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]]))).sum();
+    let mut last = [0; 4];
+    let rest = words.remainder();
+    last[..rest.len()].copy_from_slice(rest);
+    u16::from_be_bytes(fold(sum + u64::from(u32::from_ne_bytes(last))).to_ne_bytes()).into()
+}
+
+/// Folds a sum to 16 bits, with its carries added back.
+#[inline]
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Whether the one's complement sum of the header's words, its checksum among them, is all ones (RFC 1071).
 #[inline]
 fn ipv4_sum_is_right(header: &[u8; IPV4_BYTES]) -> bool {
     let word = |at: usize| u64::from(u32::from_ne_bytes(core::array::from_fn(|byte| header[at * 4 + byte])));
@@ -235,11 +263,7 @@ fn ipv4_sum_is_right(header: &[u8; IPV4_BYTES]) -> bool {
 
 #[inline]
 fn ones_complement_sum(bytes: &[u8]) -> u16 {
-    let mut sum = partial_sum(bytes);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+    fold(partial_sum(bytes))
 }
 
 impl Addresses {
@@ -291,7 +315,35 @@ mod tests {
         assert_eq!(longer[..once.len()], once);
     }
 
+    /// The definition, a word at a time (RFC 1071, 1).
+    fn sum_by_the_book(bytes: &[u8]) -> u16 {
+        bytes.chunks(2).fold(0_u16, |sum, pair| {
+            let word = u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+            let (sum, carry) = sum.overflowing_add(word);
+            sum + u16::from(carry)
+        })
+    }
+
     proptest::proptest! {
+        #[test]
+        fn any_bytes_are_summed_as_the_book_says(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..1_600)) {
+            proptest::prop_assert_eq!(ones_complement_sum(&bytes), sum_by_the_book(&bytes));
+        }
+
+        /// What a card adds to the sum that was begun is what the whole would have been filled with.
+        #[test]
+        fn a_checksum_that_was_begun_is_finished_by_the_sum_of_the_datagram(slack in 0_usize..9, tagged: bool) {
+            let mut whole = frame(slack);
+            fill_udp6_checksum(&mut whole);
+            let mut begun = if tagged { [&whole[..12], &[0x81, 0, 0, 7], &whole[12..]].concat() } else { whole.clone() };
+            let link_bytes = begin_udp6_checksum(&mut begun).expect("it is one");
+            proptest::prop_assert_eq!(link_bytes, ETHERNET_BYTES + if tagged { VLAN_TAG_BYTES } else { 0 });
+            let datagram = link_bytes + IPV6_BYTES..begun.len() - slack;
+            let finished = !ones_complement_sum(&begun[datagram]);
+            let udp_at = ETHERNET_BYTES + IPV6_BYTES;
+            proptest::prop_assert_eq!(&finished.to_be_bytes()[..], &whole[udp_at + 6..udp_at + 8]);
+        }
+
         #[test]
         fn an_ipv4_header_is_summed_as_its_words_are(mut header: [u8; IPV4_BYTES], checksum: bool) {
             if checksum {

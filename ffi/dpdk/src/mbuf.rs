@@ -20,6 +20,7 @@ const PKT_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_PKT_LEN as usize;
 const DATA_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_DATA_LEN as usize;
 const BUF_LEN: usize = dpdk_sys::DPDK_MBUF_OFFSET_BUF_LEN as usize;
 const VLAN_TCI: usize = dpdk_sys::DPDK_MBUF_OFFSET_VLAN_TCI as usize;
+const TX_OFFLOAD: usize = dpdk_sys::DPDK_MBUF_OFFSET_TX_OFFLOAD as usize;
 const TIMESYNC: usize = dpdk_sys::DPDK_MBUF_OFFSET_TIMESYNC as usize;
 
 /// An owned packet buffer of one segment.
@@ -262,6 +263,24 @@ impl Mbuf {
     pub fn request_vlan_tag(&mut self, vlan: u16) {
         self.set_field(VLAN_TCI, vlan & 0x0fff);
         self.set_flags(self.flags() | dpdk_sys::DPDK_MBUF_TX_VLAN);
+    }
+
+    /// Asks the NIC to fill in the UDP checksum of this packet, whose IPv6 header of `ip_bytes` comes after `link_bytes`. In the
+    /// checksum's place is the sum of the pseudo-header. Asked twice, it is filled in once.
+    #[inline]
+    pub fn request_udp6_checksum(&mut self, link_bytes: usize, ip_bytes: usize) {
+        let lengths = link_bytes as u64 | (ip_bytes as u64) << dpdk_sys::DPDK_MBUF_L2_LEN_BITS;
+        self.set_field(TX_OFFLOAD, lengths);
+        self.set_flags(self.flags() | dpdk_sys::DPDK_MBUF_TX_UDP6_CHECKSUM);
+    }
+
+    /// What was asked by [`Mbuf::request_udp6_checksum`]: the bytes of the link's header and of IPv6's. For emulated NICs.
+    #[must_use]
+    pub fn requested_udp6_checksum(&self) -> Option<(usize, usize)> {
+        let wanted = dpdk_sys::DPDK_MBUF_TX_UDP6_CHECKSUM;
+        let (lengths, link_bits) = (self.field::<u64>(TX_OFFLOAD), dpdk_sys::DPDK_MBUF_L2_LEN_BITS);
+        let lengths = (lengths & ((1 << link_bits) - 1), lengths >> link_bits);
+        (self.flags() & wanted == wanted).then_some((lengths.0 as usize, lengths.1 as usize))
     }
 
     /// Asks the NIC to stamp this packet's departure (IEEE 1588), to be read by

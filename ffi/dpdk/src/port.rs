@@ -42,7 +42,7 @@ pub struct PortConfig {
     pub rx_timestamp_field: bool,
     /// Receives frames for every address.
     pub promiscuous: bool,
-    /// Leaves the check of received checksums to the device where it can do it.
+    /// Leaves the check of received checksums, and the sum over what is sent by IPv6, to the device where it can do it.
     pub checksums: bool,
     /// Leaves tags of virtual LANs to the device where it can take them off and put them on.
     pub vlan_tags: bool,
@@ -53,6 +53,8 @@ pub struct PortConfig {
 pub struct Offloads {
     /// It marks packets whose IPv4 or UDP checksum is wrong: [`Mbuf::has_bad_checksum`](crate::Mbuf::has_bad_checksum).
     pub rx_checksums: bool,
+    /// It fills in checksums: [`Mbuf::request_udp6_checksum`](crate::Mbuf::request_udp6_checksum).
+    pub tx_udp6_checksums: bool,
     /// It takes tags off: [`Mbuf::stripped_vlan`](crate::Mbuf::stripped_vlan).
     pub vlan_strip: bool,
     /// It puts tags on: [`Mbuf::request_vlan_tag`](crate::Mbuf::request_vlan_tag).
@@ -157,10 +159,12 @@ impl Offloads {
     /// What a device can do of what is asked.
     fn of(config: &PortConfig, info: &dpdk_sys::dpdk_port_info) -> Offloads {
         let rx = |flags: u64| info.rx_offloads & flags == flags;
+        let tx = |flag: u64| info.tx_offloads & flag != 0;
         Offloads {
             rx_checksums: config.checksums && rx(dpdk_sys::DPDK_RX_OFFLOAD_CHECKSUMS),
+            tx_udp6_checksums: config.checksums && tx(dpdk_sys::DPDK_TX_OFFLOAD_UDP_CHECKSUM),
             vlan_strip: config.vlan_tags && rx(dpdk_sys::DPDK_RX_OFFLOAD_VLAN_STRIP),
-            vlan_insert: config.vlan_tags && info.tx_offloads & dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT != 0,
+            vlan_insert: config.vlan_tags && tx(dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT),
         }
     }
 
@@ -170,7 +174,9 @@ impl Offloads {
         let rx = flag(self.rx_checksums, dpdk_sys::DPDK_RX_OFFLOAD_CHECKSUMS)
             | flag(self.vlan_strip, dpdk_sys::DPDK_RX_OFFLOAD_VLAN_STRIP)
             | flag(rx_timestamp_field, dpdk_sys::DPDK_RX_OFFLOAD_TIMESTAMP);
-        (rx, flag(self.vlan_insert, dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT))
+        let tx = flag(self.vlan_insert, dpdk_sys::DPDK_TX_OFFLOAD_VLAN_INSERT)
+            | flag(self.tx_udp6_checksums, dpdk_sys::DPDK_TX_OFFLOAD_UDP_CHECKSUM);
+        (rx, tx)
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Run {
     pub(crate) seen: Vec<Frame>,
     /// The states of the first port's link that the guest saw, after the one at its start.
     pub(crate) link_changes: Vec<bool>,
+    /// Whether each port's datagram came back, its checksum filled in.
+    pub(crate) datagrams: Vec<bool>,
     pub(crate) counters: Vec<Value>,
     /// Which driver has each card after the run.
     pub(crate) drivers: Vec<String>,
@@ -109,6 +111,9 @@ pub(crate) fn problems(run: &Run) -> Vec<String> {
             Some("igb") => (),
             other => say(format!("the card was not given back to the kernel's igb: {other:?}")),
         }
+        if run.datagrams.get(port) != Some(&true) {
+            say("the datagram did not come back with its checksum filled in".to_owned());
+        }
         if let Some(line) = run.counters.get(port) {
             wrong_counter(line, run.frames).into_iter().chain(wrong_clock(&line["clock"])).for_each(&mut say);
         }
@@ -139,7 +144,8 @@ fn stamps(asks: bool, frame: &Frame, reply: &Reply) -> Vec<String> {
 
 fn wrong_counter(line: &Value, frames: u16) -> Option<String> {
     // The link's other traffic may be counted too, so the card's own counts are a floor.
-    let exact = ["turned", "tx_sent"].iter().find(|key| line[**key] != frames);
+    let exact = [("turned", frames), ("tx_sent", frames + 1), ("datagrams", 1), ("bad_checksums", 1)];
+    let exact = exact.iter().find(|(key, wanted)| line[*key] != *wanted).map(|(key, _)| key);
     let floor = ["rx_received", "card_rx_packets", "card_tx_packets"];
     let floor = floor.iter().find(|key| line[**key].as_u64() < Some(frames.into()));
     let zero = ["dropped", "card_rx_missed"].iter().find(|key| line[**key] != 0);
@@ -191,6 +197,7 @@ mod tests {
             replies: Vec::new(),
             seen: Vec::new(),
             link_changes: vec![false, true],
+            datagrams: vec![true; 2],
             counters: Vec::new(),
             drivers: vec!["igb".to_owned(); 2],
         };
@@ -210,8 +217,8 @@ mod tests {
                 });
             }
             run.counters.push(json!({
-                "rx_received": 4, "turned": 3, "tx_sent": 3, "dropped": 0,
-                "card_rx_packets": 4, "card_tx_packets": 3, "card_rx_missed": 0,
+                "rx_received": 4, "turned": 3, "tx_sent": 4, "datagrams": 1, "bad_checksums": 1, "dropped": 0,
+                "card_rx_packets": 5, "card_tx_packets": 4, "card_rx_missed": 0,
                 "clock": { "moved_error_ns": 40_000, "set_error_ns": 50_000 },
             }));
         }
@@ -228,7 +235,7 @@ mod tests {
 
     #[test]
     fn each_thing_that_must_hold_is_looked_at() {
-        let cases: [(&str, Damage); 16] = [
+        let cases: [(&str, Damage); 18] = [
             ("the cable was pulled", |run| run.link_changes.truncate(1)),
             ("did not see every message", |run| run.seen.truncate(5)),
             ("not every message came back", |run| run.replies.swap(0, 1)),
@@ -244,6 +251,8 @@ mod tests {
             ("off the interval", |run| run.sent[0][1] += SPACING_TOLERANCE_NS + 1),
             ("not given back", |run| run.drivers[1] = "vfio-pci".to_owned()),
             ("set_error_ns", |run| run.counters[1]["clock"]["set_error_ns"] = json!(100_000_000)),
+            ("its checksum filled in", |run| run.datagrams[1] = false),
+            ("bad_checksums does not fit", |run| run.counters[0]["bad_checksums"] = json!(0)),
             ("card_rx_missed does not fit", |run| run.counters[1]["card_rx_missed"] = json!(1)),
         ];
         for (wanted, damage) in cases {

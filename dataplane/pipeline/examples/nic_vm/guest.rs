@@ -87,11 +87,12 @@ fn open(
 ) -> Result<(Card, Stages, Consumer<Turned>), Error> {
     let mut port = Port::by_name(eal, device)?;
     // PTP's frames go to a multicast address that is not the card's.
-    let config = PortConfig { promiscuous: true, ..PortConfig::default() };
+    let config = PortConfig { promiscuous: true, checksums: true, ..PortConfig::default() };
     let mut queues = port.start(&config, pool)?;
     let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
     let clock = clock_of(&port)?;
-    let (rx, tx, _pool) = DpdkPort::new(rx, tx, pool.clone(), "net_e1000_igb", DpdkStamps::None).split();
+    let node = DpdkPort::new(rx, tx, pool.clone(), "net_e1000_igb", DpdkStamps::None);
+    let (rx, tx, _pool) = node.with_offloads(queues.offloads).split();
     let (to_turn, frames) = ring(RING_SLOTS);
     let (out, to_tx) = ring(RING_SLOTS);
     let (turned, lines) = ring(RING_SLOTS);
@@ -179,7 +180,8 @@ fn close(mut card: Card) -> Result<(), Error> {
     let [rx, turn, tx] = &card.metrics;
     say(&json!({
         "line": "counters", "port": card.name, "rx_received": rx.value("received"),
-        "turned": turn.value("turned"), "other": turn.value("other"),
+        "turned": turn.value("turned"), "datagrams": turn.value("datagrams"), "other": turn.value("other"),
+        "bad_checksums": rx.value("port_dropped"),
         "dropped": rx.value("dropped_ring_full") + turn.value("dropped_ring_full"), "tx_sent": tx.value("sent"),
         "card_rx_packets": stats.rx_packets, "card_tx_packets": stats.tx_packets,
         "card_rx_missed": stats.rx_missed, "clock": clock,

@@ -2,6 +2,7 @@
 
 use crate::DEVICE;
 use crate::checks::{self, Frame, Reply, Run};
+use crate::datagram;
 use crate::emulator::Emulator;
 use crate::monitor::Monitor;
 use crate::ptp::{self, Event};
@@ -69,11 +70,14 @@ fn play(
     }
     let (mut sent, mut replies, mut seen) = (vec![Vec::new(); wires.len()], Vec::new(), Vec::new());
     let origin = Instant::now();
-    let (mut began, mut link_changes) = (origin, Vec::new());
+    let (mut began, mut link_changes, mut datagrams) = (origin, Vec::new(), Vec::new());
     for sequence in 0..frames {
         if sequence == frames / 2 {
             let pause = Instant::now();
             link_changes = pull_and_plug(folder, guest)?;
+            for wire in wires.iter_mut() {
+                datagrams.push(wire.send_datagrams()?);
+            }
             began += pause.elapsed();
         }
         let due = began + INTERVAL * u32::from(sequence);
@@ -101,7 +105,7 @@ fn play(
     for _ in wires.iter() {
         drivers.push(guest.line("given_back")?["driver"].as_str().unwrap_or("none").to_owned());
     }
-    Ok(Run { dpdk, asks, frames, sent, replies, seen, link_changes, counters, drivers })
+    Ok(Run { dpdk, asks, frames, sent, replies, seen, link_changes, datagrams, counters, drivers })
 }
 
 /// Pulls the first port's cable and plugs it in again, each until the guest has seen it. Returns what it saw.
@@ -124,7 +128,10 @@ fn summary(run: &Run, problems: &[String]) -> Value {
         "spacing_error_us_max": checks::spacing_error_ns_max(run) / 1_000,
         "turn_us": { "min": checks::turn_ns(run).min().map(|ns| ns / 1_000),
                      "max": checks::turn_ns(run).max().map(|ns| ns / 1_000) },
-        "link_changes": run.link_changes, "given_back_to": run.drivers, "problems": problems,
+        "link_changes": run.link_changes,
+        "checksums_filled_in": run.datagrams.iter().filter(|whole| **whole).count(),
+        "wrong_checksums_refused": run.counters.iter().filter_map(|line| line["bad_checksums"].as_u64()).sum::<u64>(),
+        "given_back_to": run.drivers, "problems": problems,
     })
 }
 
@@ -144,21 +151,45 @@ impl Wire {
         Ok(Wire { socket, port: folder.join(format!("port{index}.sock")), index })
     }
 
+    fn address(&self) -> [u8; 6] {
+        [2, 0, 0, 0, 1, self.index as u8]
+    }
+
     fn send(&mut self, event: Event, sequence: u16) -> Result<(), String> {
-        let frame = ptp::frame(event, sequence, [2, 0, 0, 0, 1, self.index as u8]);
-        match self.socket.send_to(&frame, &self.port) {
+        self.send_frame(&ptp::frame(event, sequence, self.address()))
+    }
+
+    /// Sends a datagram whose checksum is wrong and one whose is right. Whether the next that comes back is the answer of the second.
+    fn send_datagrams(&mut self) -> Result<bool, String> {
+        self.send_frame(&datagram::damaged(self.address()))?;
+        self.send_frame(&datagram::frame(self.address()))?;
+        let mut bytes = [0; 2048];
+        loop {
+            let len = self.receive(&mut bytes)?;
+            if datagram::is_one(&bytes[..len]) {
+                return Ok(datagram::is_answer(&bytes[..len], self.address()));
+            }
+        }
+    }
+
+    fn send_frame(&mut self, frame: &[u8]) -> Result<(), String> {
+        match self.socket.send_to(frame, &self.port) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("the emulator takes no frame at {}: {error}", self.port.display())),
         }
+    }
+
+    fn receive(&mut self, bytes: &mut [u8]) -> Result<usize, String> {
+        self.socket.recv(bytes).map_err(|error| {
+            format!("port {}: nothing came back within {REPLY_TIMEOUT:?}: {error}", self.index)
+        })
     }
 
     /// The next event message from the port; what else a port sends is passed over.
     fn reply(&mut self) -> Result<Reply, String> {
         let mut bytes = [0; 2048];
         loop {
-            let len = self.socket.recv(&mut bytes).map_err(|error| {
-                format!("port {}: no message came back within {REPLY_TIMEOUT:?}: {error}", self.index)
-            })?;
+            let len = self.receive(&mut bytes)?;
             if let Some((event, sequence)) = ptp::read(&bytes[..len]) {
                 let origin_ns = ptp::origin_time(&bytes[..len]);
                 return Ok(Reply { port: self.index, event: event.name(), sequence, origin_ns });

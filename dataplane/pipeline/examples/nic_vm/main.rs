@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod checks;
+mod datagram;
 mod emulator;
 mod guest;
 mod harness;

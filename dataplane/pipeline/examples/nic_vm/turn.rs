@@ -1,6 +1,7 @@
-//! The stage between `rx` and `tx`: sends each event message back where it came from and notes the card's stamps.
+//! The stage between `rx` and `tx`: sends each event message back where it came from and notes the card's stamps; sends
+//! datagrams back without a checksum, which the card fills in.
 
-use crate::ptp;
+use crate::{datagram, ptp};
 use roko_dpdk::{Mbuf, Timesync};
 use roko_pipeline::counters;
 use roko_pipeline::link::{OutFrame, RxFrame};
@@ -18,7 +19,9 @@ counters!(
     TurnCounter {
         /// Event messages sent back.
         Turned = "turned",
-        /// Frames that are no event messages.
+        /// Datagrams sent back.
+        Datagrams = "datagrams",
+        /// Frames that are neither.
         Other = "other",
         /// What found its ring full.
         DroppedRingFull = "dropped_ring_full",
@@ -62,11 +65,24 @@ impl Turn {
         Turn { port, clock, frames, out, turned, leaving: None, counters: Counters::new("turn") }
     }
 
+    /// Answers a datagram; what else it is goes no further.
+    fn answer(&mut self, mut buf: Mbuf) -> TurnCounter {
+        if !datagram::is_one(buf.data()) {
+            return TurnCounter::Other;
+        }
+        datagram::turn(buf.data_mut());
+        match self.out.push(OutFrame { buf, origin: None }) {
+            Ok(()) => TurnCounter::Datagrams,
+            Err(_) => TurnCounter::DroppedRingFull,
+        }
+    }
+
     /// Takes one frame. The card holds one stamp, so the next frame waits until this one's are read.
     fn take(&mut self) -> Progress {
         let Some(RxFrame { mut buf, .. }) = self.frames.pop() else { return Progress::default() };
         let Some((event, sequence)) = ptp::read(buf.data()) else {
-            self.counters.count(TurnCounter::Other);
+            let what = self.answer(buf);
+            self.counters.count(what);
             return Progress::worked(1);
         };
         let flagged = buf.has_rx_register_timestamp();

@@ -377,6 +377,7 @@ where
 {
     check(&port, &config, keys.len())?;
     let (port_kind, stamps, offloads) = (port.kind(), port.rx_stamps(), port.offloads());
+    let fills_checksums = port.fills_udp6_checksums();
     let (halves, port_tx, pool) = port.split_queues();
     let DataPlaneConfig {
         filter,
@@ -400,7 +401,8 @@ where
     let inward = Inward::new(&mut rings, &depths, parts, &clock);
     let middle =
         Middle::new(&mut rings, &depths, inward.to_verify, &pool, (&verify, order, peers_max), &clock)?;
-    let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, (peers_max, &clock), &links);
+    let outward = (peers_max, &clock, fills_checksums);
+    let outward = Outward::new(&mut rings, &depths, middle.batches, &pool, outward, &links);
     let refused_by_peer = [inward.refused_by_peer, middle.refused_by_peer].concat();
     let mut stages = inward.stages;
     stages.extend(middle.stages);

@@ -29,7 +29,7 @@ impl<B: FrameBuf> Outward<B> {
         depths: &Depths,
         batches: FanIn<OwnBatch<B>>,
         pool: &P,
-        (peers_max, clock): (usize, &ClockPage),
+        (peers_max, clock, port_fills_checksums): (usize, &ClockPage, bool),
         peers: &[(PeerIndex, Role, PeerLink)],
     ) -> Outward<B> {
         let (spread, commands) = rings.ring("control_spread", depths.spread_commands);
@@ -51,7 +51,7 @@ impl<B: FrameBuf> Outward<B> {
             out: OutLinks { by_class: [tx_consensus, tx_block, tx_relay, tx_client] },
             pool: pool.clone(),
         };
-        let mut stage = Spread::new(peers_max, clock, links);
+        let mut stage = Spread::new(peers_max, clock, links).leaving_checksums_to_port(port_fills_checksums);
         for (peer, role, link) in peers {
             stage.link(*peer, *role, link);
         }

@@ -7,6 +7,7 @@ use super::{Burst, FrameBuf, FramePool, Port, PortCounts, RxPort, RxStamps, TxPo
 use roko_dpdk::{
     Mbuf, MbufPool, Offloads, RingEnd, RingRx, RingTx, RxQueue, TimestampField, TxQueue, TxTimestamps,
 };
+use roko_wire::net::{IPV6_BYTES, begin_udp6_checksum};
 use roko_wire::port_clock::{PortTime, PortUnit};
 use roko_wire::vlan::{VLAN_TAG_BYTES, put_tag_on, take_tag_off, vlan_of};
 
@@ -151,16 +152,32 @@ pub struct DpdkTx {
     queue: TxQueue,
     departures: Option<Box<dyn Departures>>,
     vlan: Option<u16>,
-    /// The device puts tags on.
-    vlan_insert: bool,
+    offloads: Offloads,
+}
+
+impl DpdkTx {
+    /// Puts the tag on, and leaves to the device what it does by itself. A frame that was offered before is left as it is.
+    fn prepare(&self, frame: &mut Mbuf) {
+        if let Some(vlan) = self.vlan {
+            tag(frame, vlan, self.offloads.vlan_insert);
+        }
+        if self.offloads.tx_udp6_checksums
+            && let Some(link_bytes) = begin_udp6_checksum(frame.data_mut())
+        {
+            frame.request_udp6_checksum(link_bytes, IPV6_BYTES);
+        }
+    }
+
+    fn prepares(&self) -> bool {
+        self.vlan.is_some() || self.offloads.tx_udp6_checksums
+    }
 }
 
 impl TxPort for DpdkTx {
     type Buf = Mbuf;
     fn tx_burst(&mut self, burst: &mut Burst<Mbuf>) -> usize {
-        if let Some(vlan) = self.vlan {
-            let by_device = self.vlan_insert;
-            burst.iter_mut().for_each(|frame| tag(frame, vlan, by_device));
+        if self.prepares() {
+            burst.iter_mut().for_each(|frame| self.prepare(frame));
         }
         self.queue.tx_burst(burst)
     }
@@ -171,9 +188,7 @@ impl TxPort for DpdkTx {
         if let Some(departures) = &mut self.departures {
             departures.mark(&mut frame);
         }
-        if let Some(vlan) = self.vlan {
-            tag(&mut frame, vlan, self.vlan_insert);
-        }
+        self.prepare(&mut frame);
         let mut burst = Burst::new();
         burst.push(frame);
         self.queue.tx_burst(&mut burst);
@@ -221,7 +236,7 @@ impl DpdkPort {
     ) -> DpdkPort {
         DpdkPort {
             rx,
-            tx: DpdkTx { queue: tx, departures: None, vlan: None, vlan_insert: false },
+            tx: DpdkTx { queue: tx, departures: None, vlan: None, offloads: Offloads::default() },
             pool,
             kind,
             stamps,
@@ -240,7 +255,7 @@ impl DpdkPort {
     /// The same, over a device that does these things by itself.
     #[must_use]
     pub fn with_offloads(mut self, offloads: Offloads) -> DpdkPort {
-        (self.offloads, self.tx.vlan_insert) = (offloads, offloads.vlan_insert);
+        (self.offloads, self.tx.offloads) = (offloads, offloads);
         self
     }
 
@@ -269,13 +284,17 @@ impl Port for DpdkPort {
         }
     }
     fn offloads(&self) -> Vec<&'static str> {
-        let Offloads { rx_checksums, vlan_strip, vlan_insert } = self.offloads;
+        let Offloads { rx_checksums, tx_udp6_checksums, vlan_strip, vlan_insert } = self.offloads;
         let all = [
             (rx_checksums, "checks received checksums"),
+            (tx_udp6_checksums, "fills in IPv6's checksums"),
             (vlan_strip, "takes VLAN tags off"),
             (vlan_insert, "puts VLAN tags on"),
         ];
         all.into_iter().filter_map(|(on, what)| on.then_some(what)).collect()
+    }
+    fn fills_udp6_checksums(&self) -> bool {
+        self.offloads.tx_udp6_checksums
     }
     fn rx_queues(&self) -> usize {
         self.rx.len()

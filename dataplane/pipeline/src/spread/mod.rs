@@ -159,6 +159,15 @@ impl<P: FramePool> Spread<P> {
         }
     }
 
+    /// The same, which leaves the checksums that IPv6 demands to the port.
+    #[must_use]
+    pub fn leaving_checksums_to_port(mut self, leaving: bool) -> Spread<P> {
+        if leaving {
+            self.outbox.leave_checksums_to_port();
+        }
+        self
+    }
+
     /// Sets a peer's link before the stage runs.
     pub fn link(&mut self, peer: PeerIndex, role: Role, link: &PeerLink) {
         self.outbox.link(peer, role, link);

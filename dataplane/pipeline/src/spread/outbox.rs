@@ -45,6 +45,8 @@ pub(super) struct Outbox<P: FramePool> {
     /// Peers with a validator's role and a link, by ascending index.
     validators: Vec<PeerIndex>,
     worn: Producer<Worn>,
+    /// The port fills in what IPv6 demands.
+    port_fills_checksums: bool,
     pub(super) latency: OutwardLatency,
     pub(super) counters: Counters<SpreadCounter>,
 }
@@ -64,9 +66,15 @@ impl<P: FramePool> Outbox<P> {
             peers: (0..peers_max).map(|_| None).collect(),
             validators: Vec::with_capacity(peers_max),
             worn,
+            port_fills_checksums: false,
             counters: latency.counters("spread"),
             latency,
         }
+    }
+
+    /// Leaves the checksums that IPv6 demands to the port.
+    pub(super) fn leave_checksums_to_port(&mut self) {
+        self.port_fills_checksums = true;
     }
 
     pub(super) fn link(&mut self, peer: PeerIndex, role: Role, link: &PeerLink) {
@@ -145,6 +153,9 @@ impl<P: FramePool> Outbox<P> {
             self.counters.count(SpreadCounter::SealFailed);
             return Sent::Never;
         }
+        if !self.port_fills_checksums {
+            fill_udp6_checksum(buf.data_mut());
+        }
         self.latency.note(origin);
         let pushed = ring.push(OutFrame { buf, origin });
         debug_assert!(pushed.is_ok(), "the room was checked");
@@ -164,7 +175,8 @@ impl<P: FramePool> Outbox<P> {
     }
 }
 
-/// Writes a whole frame: network headers, and the message that `write` fills in, sealed. `None` when it does not fit.
+/// Writes a whole frame but for its UDP checksum: network headers, and the message that `write` fills in, sealed. `None` when
+/// it does not fit.
 pub(crate) fn write_sealed<B: FrameBuf>(
     buf: &mut B,
     addresses: &Addresses,
@@ -184,6 +196,5 @@ pub(crate) fn write_sealed<B: FrameBuf>(
     let payload = &mut frame[start..];
     write(&mut payload[FRAME_HEADER_BYTES..][..message_bytes]);
     sealer.seal(class, payload)?;
-    fill_udp6_checksum(frame);
     Some(())
 }

@@ -2,10 +2,10 @@
 //! a virtual cable. One test, as a process starts DPDK once.
 
 use crate::suite::{FRAME_BYTES_MAX, Kind, conforms, spreads};
-use crate::{inside, nowhere};
+use crate::{inside, nowhere, offloads};
 use roko_dpdk::{
-    Eal, EalConfig, MbufPool, Offloads, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair,
-    ring_port, ring_port_of_queues, vdev_port,
+    Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
+    ring_port_of_queues, vdev_port,
 };
 use roko_os::netns::{Device, Namespace};
 use roko_pipeline::port::dpdk::{DpdkLink, DpdkPort, DpdkStamps};
@@ -16,7 +16,7 @@ use roko_wire::port_clock::PortTime;
 /// Slots of a packet socket's rings.
 const SLOTS: usize = 512;
 
-fn start(port: &mut roko_dpdk::Port, pool: &MbufPool, kind: &'static str) -> DpdkPort {
+pub(crate) fn start(port: &mut roko_dpdk::Port, pool: &MbufPool, kind: &'static str) -> DpdkPort {
     start_stamped(port, pool, kind, None)
 }
 
@@ -46,13 +46,15 @@ fn ports_over_dpdk_conform() {
     rings(&eal, &pool);
     null(&eal, &pool);
     ring_queues(&eal, &pool);
-    bad_checksums(&eal, &pool);
+    offloads::received_checksums(&eal, &pool);
+    offloads::begun_checksums(&eal, &pool);
     assert_eq!(pool.available_count(), pool.count(), "every mbuf is back");
     for driver in ["net_af_packet", "net_af_xdp"] {
         sockets(&eal, driver);
     }
     packet_queues(&eal);
-    tags_by_the_driver(&eal);
+    offloads::tags(&eal);
+    offloads::sent_checksums(&eal);
 }
 
 /// A `net_ring` port whose queues are filled by the hash that a card would use.
@@ -62,35 +64,6 @@ fn ring_queues(eal: &Eal, pool: &MbufPool) {
     let mut queues = port.start(&config, pool).expect("it starts");
     let b = DpdkPort::over(queues.rx, queues.tx.remove(0), pool.clone(), "net_ring", DpdkStamps::None);
     spreads((&mut RssTx::new(to), pool), b, nowhere(), 400);
-}
-
-/// A card that checks checksums, emulated: the other end of the rings marks frames as such a card does. Where the device says
-/// that it checks, those go no further; the marks of one that was not asked mean nothing.
-fn bad_checksums(eal: &Eal, pool: &MbufPool) {
-    let (mut port, mut end) = ring_port(eal, "checks", 64).expect("a port");
-    for rx_checksums in [true, false] {
-        let mut queues = port.start(&PortConfig::default(), pool).expect("it starts");
-        assert_eq!(queues.offloads, Offloads::default(), "rings check nothing");
-        let (rx, tx) = (queues.rx.remove(0), queues.tx.remove(0));
-        let offloads = Offloads { rx_checksums, ..Offloads::default() };
-        let checking =
-            DpdkPort::new(rx, tx, pool.clone(), "net_ring", DpdkStamps::None).with_offloads(offloads);
-        assert_eq!(checking.offloads().len(), usize::from(rx_checksums));
-        let (mut rx, _tx, pool) = checking.split();
-        let (mut sent, mut received) = (Burst::new(), Burst::new());
-        for number in 0..8u8 {
-            let mut frame = pool.alloc_from(&[number; 60]).expect("a frame is free");
-            if number % 3 == 1 {
-                frame.mark_bad_checksum();
-            }
-            sent.push(frame);
-        }
-        assert_eq!(end.tx_burst(&mut sent), 8);
-        let wanted: Vec<u8> = (0..8).filter(|number| !rx_checksums || number % 3 != 1).collect();
-        assert_eq!(rx.rx_burst(&mut received), wanted.len());
-        let numbers: Vec<u8> = received.iter().map(|frame| frame.data()[0]).collect();
-        assert_eq!((numbers, rx.counts().dropped), (wanted, if rx_checksums { 3 } else { 0 }));
-    }
 }
 
 /// Packet sockets of one group: here the kernel spreads flows over them, as a card does over its queues.
@@ -148,62 +121,6 @@ fn null(eal: &Eal, pool: &MbufPool) {
         assert_eq!(tx.tx_burst(&mut burst), BURST);
         assert!(burst.is_empty());
     }
-}
-
-/// The driver of packet sockets takes tags of a virtual LAN off and puts them on; the other end sees frames as on the wire.
-fn tags_by_the_driver(eal: &Eal) {
-    let namespace = match Namespace::create("tags") {
-        Ok(namespace) => namespace,
-        Err(refusal) => return eprintln!("skipped: tags by net_af_packet: {refusal}"),
-    };
-    namespace.join(&Device::silent("left"), &namespace, &Device::silent("right")).expect("a cable");
-    let config = PoolConfig { mbufs: 1_023, cache_mbufs: 0, ..PoolConfig::default() };
-    let pool = eal.pool("tags", &config).expect("a pool");
-    let made = namespace.within(|| {
-        let open = |number: usize, iface: &str| {
-            vdev_port(eal, &format!("net_af_packet{number}"), &format!("iface={iface},framecnt=64"))
-        };
-        let (mut left, mut right) = (open(10, "left")?, open(11, "right")?);
-        let config = PortConfig { promiscuous: true, vlan_tags: true, ..PortConfig::default() };
-        let mut queues = left.start(&config, &pool)?;
-        let wire = start(&mut right, &pool, "net_af_packet");
-        let node = DpdkPort::new(
-            queues.rx.remove(0),
-            queues.tx.remove(0),
-            pool.clone(),
-            "net_af_packet",
-            DpdkStamps::None,
-        );
-        Ok::<_, roko_dpdk::Error>((left, right, node.with_offloads(queues.offloads).on_vlan(Some(7)), wire))
-    });
-    let (_left, _right, node, wire) = match made.expect("the namespace is ours") {
-        Ok(made) => made,
-        Err(refusal) => return eprintln!("skipped: tags by net_af_packet: {refusal}"),
-    };
-    assert_eq!(node.offloads(), ["takes VLAN tags off", "puts VLAN tags on"]);
-    let ((mut node_rx, mut node_tx, _), (mut wire_rx, mut wire_tx, _)) = (node.split(), wire.split());
-    let frame = |tag: &[u8], number: u8| {
-        let bytes = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], tag, &[0x88, 0xb5], &[number; 60]].concat();
-        (pool.alloc_from(&bytes).expect("a frame is free"), bytes)
-    };
-    // Polls until a frame is there, 20 s at most.
-    fn next<R: RxPort>(rx: &mut R) -> Vec<u8> {
-        let (mut burst, until) =
-            (Burst::new(), std::time::Instant::now() + std::time::Duration::from_secs(20));
-        while rx.rx_burst(&mut burst) == 0 && std::time::Instant::now() < until {
-            std::thread::yield_now();
-        }
-        burst.first().expect("a frame within 20 s").data().to_vec()
-    }
-    let mut burst: Burst<_> = [frame(&[], 1).0].into_iter().collect();
-    assert_eq!(node_tx.tx_burst(&mut burst), 1);
-    assert!(next(&mut wire_rx) == frame(&[0x81, 0, 0, 7], 1).1, "the tag is on the wire");
-    for (tag, number) in [(&[][..], 2), (&[0x81, 0, 0, 8], 3), (&[0x81, 0, 0, 7], 4)] {
-        let mut burst: Burst<_> = [frame(tag, number).0].into_iter().collect();
-        assert_eq!(wire_tx.tx_burst(&mut burst), 1);
-    }
-    assert!(next(&mut node_rx) == frame(&[], 4).1, "its own virtual LAN's, without the tag");
-    assert_eq!(node_rx.counts().dropped, 2, "of none and of another");
 }
 
 /// Two ports of `driver` at the ends of a virtual cable.

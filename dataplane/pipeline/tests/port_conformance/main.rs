@@ -2,6 +2,8 @@
 
 #[cfg(feature = "dpdk")]
 mod dpdk;
+#[cfg(feature = "dpdk")]
+mod offloads;
 mod replay;
 mod suite;
 
