@@ -4,13 +4,17 @@
 //! A frame of so many bytes is the whole datagram: header, sealed message, tag. What the stages do around the seal is in
 //! the first case only: the header is written, the nonce derived, the sequence counted. Opening leaves the message where
 //! the sealed one was, so each iteration opens a fresh copy; that copy is in every case.
+//!
+//! Over IPv6 a datagram needs a checksum too: what it costs a core, and what is left where the card fills it in.
 
 use aws_lc_rs::aead as aws;
+use core::net::{IpAddr, Ipv6Addr};
 use ring::aead as rings;
 use roko_benches::fixtures::Noise;
 use roko_benches::{Comparison, Report};
 use roko_pipeline::session::{AeadKeys, Opener, SEAL_BYTES, Sealer};
 use roko_wire::frame::{FRAME_HEADER_BYTES, PriorityClass, TAG_BYTES, nonce};
+use roko_wire::net::{Addresses, Mac, begin_udp6_checksum, fill_udp6_checksum, headers_bytes, write_headers};
 
 /// The larger is a chunk's frame, nearly; the smaller one is below every message that is sent often: what a frame costs
 /// whatever is in it.
@@ -151,6 +155,34 @@ fn open(bytes: usize, criterion: &mut criterion::Criterion, report: &mut Report)
         .run(criterion, report);
 }
 
+/// What IPv6 demands of a datagram that carries a frame: its checksum by a core, and what is left to a core where the card does it.
+fn checksum(bytes: usize, criterion: &mut criterion::Criterion, report: &mut Report) {
+    let ip = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    let way = Addresses {
+        source_mac: mac,
+        destination_mac: mac,
+        source_ip: ip,
+        destination_ip: ip,
+        source_port: 7_700,
+        destination_port: 7_700,
+    };
+    let datagram = |payload: &Vec<u8>| {
+        let mut frame = vec![0; headers_bytes(&ip) + bytes];
+        let at = write_headers(&way, bytes, &mut frame).expect("it fits");
+        frame[at..].copy_from_slice(payload);
+        frame
+    };
+    let mut filled: Vec<Vec<u8>> = burst(bytes).iter().map(datagram).collect();
+    let mut begun = filled.clone();
+    Comparison::new(format!("frame_udp6_checksum/bytes={bytes}"), BURST as u64)
+        .call("by_the_core", || filled.iter_mut().for_each(|frame| fill_udp6_checksum(frame)))
+        .call("left_to_the_card", || {
+            begun.iter_mut().for_each(|frame| assert!(begin_udp6_checksum(frame).is_some()));
+        })
+        .run(criterion, report);
+}
+
 fn main() {
     let mut report = Report::new("frames", "none; one core");
     let mut criterion = Report::criterion();
@@ -158,6 +190,7 @@ fn main() {
         check_agreement(bytes);
         seal(bytes, &mut criterion, &mut report);
         open(bytes, &mut criterion, &mut report);
+        checksum(bytes, &mut criterion, &mut report);
     }
     report.finish(criterion);
 }
