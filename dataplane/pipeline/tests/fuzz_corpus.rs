@@ -1,13 +1,14 @@
-//! Replays the corpus of the fuzz target `rx_path`: every script through a port of this process, and the same frames as a
-//! capture; both come to the same counts.
+//! Replays the corpora of the fuzz targets. `rx_path`: every script through a port of this process, and the same frames as a
+//! capture; both come to the same counts. `pcap`: capture files.
 
 mod common;
 mod fuzz_entry;
+mod fuzz_pcap;
 
 use std::path::Path;
 
-fn corpus() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/rx_path");
+fn corpus(of: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(of);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be listed").path()).collect();
     files.sort();
@@ -19,7 +20,7 @@ fn corpus() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn the_corpus_is_accounted_for_and_a_capture_of_it_comes_to_the_same() {
-    let corpus = corpus();
+    let corpus = corpus("rx_path");
     let mut reached: Vec<(&str, &str)> = Vec::new();
     for (name, script) in &corpus {
         println!("{name}");
@@ -47,4 +48,11 @@ fn the_corpus_is_accounted_for_and_a_capture_of_it_comes_to_the_same() {
     ] {
         assert!(reached.contains(&must), "no script reaches {must:?}");
     }
+}
+
+#[test]
+fn captures_are_read_as_far_as_they_go() {
+    let ends: Vec<(usize, bool)> = corpus("pcap").iter().map(|(_, file)| fuzz_pcap::pcap(file)).collect();
+    assert!(ends.contains(&(2, true)), "a whole one with two records");
+    assert!(ends.iter().any(|(records, whole)| *records > 0 && !whole), "one that ends inside a record");
 }

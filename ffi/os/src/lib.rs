@@ -1,4 +1,4 @@
-//! Operating-system services: time-stamp counter, affinity, clocks, PTP clocks, io_uring files, read-only mappings.
+//! Operating-system services: time-stamp counter, affinity, clocks, PTP clocks, links, io_uring files, read-only mappings.
 //!
 //! Beside `ffi/dpdk` this is the only place for OS-level `unsafe`. The face of every module is safe: a caller
 //! cannot cause undefined behaviour through it, given the one duty that [`mapping`] states. What the host refuses (io_uring in a container, a core outside
@@ -9,6 +9,7 @@ pub mod alloc_count;
 pub mod clock;
 mod error;
 pub mod file;
+pub mod link;
 pub mod mapping;
 pub mod netns;
 pub mod ptp;

@@ -2,7 +2,7 @@
 //! a virtual cable. One test, as a process starts DPDK once.
 
 use crate::suite::{FRAME_BYTES_MAX, Kind, conforms, spreads};
-use crate::{inside, nowhere, offloads};
+use crate::{inside, lost, nowhere, offloads};
 use roko_dpdk::{
     Eal, EalConfig, MbufPool, PoolConfig, PortConfig, TimestampField, ring_link, ring_pair, ring_port,
     ring_port_of_queues, vdev_port,
@@ -55,6 +55,9 @@ fn ports_over_dpdk_conform() {
     packet_queues(&eal);
     offloads::tags(&eal);
     offloads::sent_checksums(&eal);
+    for driver in ["net_af_packet", "net_af_xdp"] {
+        lost::cable(&eal, driver, 13);
+    }
 }
 
 /// A `net_ring` port whose queues are filled by the hash that a card would use.

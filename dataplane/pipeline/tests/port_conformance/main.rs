@@ -3,6 +3,8 @@
 #[cfg(feature = "dpdk")]
 mod dpdk;
 #[cfg(feature = "dpdk")]
+mod lost;
+#[cfg(feature = "dpdk")]
 mod offloads;
 mod replay;
 mod suite;

@@ -6,6 +6,7 @@ use crate::clock::{card, stamps};
 use crate::config::{Neighbours, NodeConfig, PciOrVirtual};
 use crate::devnet::network::Registered;
 use roko_dpdk::{Capabilities, Eal, EalConfig, Error, PciDevices, PoolConfig, Port, PortConfig, vdev_port};
+use roko_os::link::DeviceLink;
 use roko_pipeline::port::dpdk::DpdkPort;
 use roko_wire::net::{ETHERNET_BYTES, Mac};
 use std::sync::Arc;
@@ -67,7 +68,13 @@ pub(super) fn on_dpdk(config: &NodeConfig, device: &PciOrVirtual) -> CliResult {
     if let Some(departures) = card.departures {
         node_port = node_port.with_departures(Box::new(departures));
     }
-    let mut look = || port.link().ok().map(|link| link.up);
+    // DPDK says of the kernel's devices that they are up, whatever they are.
+    let kernels = device_of(&arguments).map(DeviceLink::new).transpose();
+    let kernels = kernels.map_err(|error| CliError::with("the port's device", error))?;
+    let mut look = || {
+        let is_up = port.link().ok()?.up;
+        Some(is_up && kernels.as_ref().is_none_or(DeviceLink::is_up))
+    };
     run_node(config, node_port, card.clock, &Registered::new(Arc::clone(&eal)), &mut look)?;
     drop(port);
     Ok(())
@@ -104,6 +111,11 @@ fn with_queues(name: &str, arguments: &str, lanes: usize) -> String {
     }
 }
 
+/// The device of the kernel that a virtual device's arguments name.
+fn device_of(arguments: &str) -> Option<&str> {
+    arguments.split(',').find_map(|argument| argument.strip_prefix("iface="))
+}
+
 /// What the device's MTU is to be set to: 0, its default, without jumbo frames.
 fn mtu(asked: u16, can: &Capabilities) -> Result<u16, CliError> {
     let most = usize::from(can.mtu_bytes_max).min(can.rx_frame_bytes_max.saturating_sub(ETHERNET_BYTES));
@@ -125,5 +137,9 @@ mod tests {
         assert_eq!(of("net_af_packet0", 1), "iface=data0");
         assert_eq!(of("net_af_xdp0", 4), "iface=data0");
         assert_eq!(with_queues("net_af_packet0", "iface=x,qpairs=2", 4), "iface=x,qpairs=2");
+        assert_eq!(
+            (device_of("qdisc_bypass=1,iface=data0,qpairs=4"), device_of("size=64")),
+            (Some("data0"), None)
+        );
     }
 }
