@@ -24,7 +24,7 @@ impl<M: Copy> Mempool<M> {
                 self.expiry.link(&mut self.slots, entry, second(now));
             }
         }
-        self.remembered.sweep(&mut self.ids, &self.hasher, now, budget);
+        self.remembered.sweep(&mut self.ids, now, budget);
         self.counters.expired += removed as u64;
         removed
     }

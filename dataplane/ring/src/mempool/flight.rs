@@ -60,10 +60,12 @@ impl<M: Copy> Mempool<M> {
         for _ in 0..SOON {
             soon = self.ask_for_end(soon);
         }
-        for _ in 0..finalised {
-            self.ask_for_later(self.tags.first(slot));
+        let mut node = self.tags.take_all(&self.hasher, slot);
+        while node != NIL {
+            self.ask_for_later(node);
             soon = self.ask_for_end(soon);
-            let entry = self.tags.pop(&self.hasher, &mut self.slots, slot);
+            let entry = Tags::entry(node);
+            node = self.tags.strip(&mut self.slots, node);
             self.retire(entry, now);
         }
         self.counters.finalised += finalised as u64;
@@ -77,9 +79,10 @@ impl<M: Copy> Mempool<M> {
             Some(entry) => self.discard(entry),
             None => {}
         }
-        let forced = self.remembered.make_room(&mut self.ids, &self.hasher, now);
-        let index = self.remembered.push(*id, valid_until);
-        self.ids.insert(self.hasher.id(id), index);
+        let forced = self.remembered.make_room(&mut self.ids, now);
+        let hash = self.hasher.id(id);
+        let index = self.remembered.push(*id, hash, valid_until);
+        self.ids.insert(hash, index);
         self.counters.remembered_forced_out += u64::from(forced);
         self.counters.finalised += 1;
     }
@@ -87,11 +90,11 @@ impl<M: Copy> Mempool<M> {
     /// Makes an entry in flight leave everything, and remembers it: its id's cell now means what is remembered.
     #[inline]
     fn retire(&mut self, entry: u32, now: NanoMoment) {
-        let forced = self.remembered.make_room(&mut self.ids, &self.hasher, now);
+        let forced = self.remembered.make_room(&mut self.ids, now);
         self.counters.remembered_forced_out += u64::from(forced);
         let cold = &self.slots.cold[entry as usize];
-        let hash = self.hasher.id(&cold.id);
-        let index = self.remembered.push(cold.id, cold.valid_until);
+        let hash = cold.hash;
+        let index = self.remembered.push(cold.id, hash, cold.valid_until);
         self.ids.replace(hash, entry, index);
         self.tags.detach_all(&self.hasher, &mut self.slots, entry);
         self.forget(entry);
@@ -113,10 +116,10 @@ impl<M: Copy> Mempool<M> {
         }
         let entry = Tags::entry(node) as usize;
         let (hot, cold) = (&self.slots.hot[entry], &self.slots.cold[entry]);
-        self.ids.prefetch(self.hasher.id(&cold.id));
+        self.ids.prefetch(cold.hash);
         self.senders.prefetch_number(hot.chain);
         self.slots.prefetch_hot(hot.sender.next);
-        self.remembered.prefetch_oldest(&self.ids, &self.hasher, SOON);
+        self.remembered.prefetch_oldest(&self.ids, SOON);
         self.tags.after(&self.slots, node)
     }
 }

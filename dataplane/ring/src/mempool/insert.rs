@@ -80,7 +80,9 @@ impl<M: Copy> Mempool<M> {
         self.wheel.anchor(&mut self.slots, now);
         self.expiry.anchor(now);
         let hot = Hot::new(tx.time.0, tx.tie_break, tx.nonce);
-        let cold = Cold { fee: tx.fee, valid_until: tx.valid_until, id: tx.id, gas: tx.gas, ..Cold::EMPTY };
+        let (id, hash) = (tx.id, hashes.id);
+        let cold =
+            Cold { fee: tx.fee, valid_until: tx.valid_until, id, gas: tx.gas, hash, ..Cold::EMPTY };
         let class = self.slots.free_class(byte_class).expect("room was made");
         let entry = self.slots.allocate(class, hot, cold, tx.meta, tx.bytes);
         self.ids.insert(hashes.id, entry);
@@ -145,7 +147,7 @@ impl<M: Copy> Mempool<M> {
         let next = self.slots.hot[evicted as usize].sender.prev;
         let Some(hot) = self.slots.hot.get(next as usize) else { return };
         let cold = &self.slots.cold[next as usize];
-        self.ids.prefetch(self.hasher.id(&cold.id));
+        self.ids.prefetch(cold.hash);
         self.fees.prefetch(hot.fee_at);
         self.slots.prefetch_hot(hot.prev);
         self.slots.prefetch_expiry(cold.expiry.prev);

@@ -237,7 +237,7 @@ impl<M: Copy> Mempool<M> {
         } else {
             self.take_off(entry);
         }
-        self.ids.remove(self.hasher.id(&self.slots.cold[entry as usize].id), entry);
+        self.ids.remove(self.slots.cold[entry as usize].hash, entry);
         self.forget(entry);
     }
 

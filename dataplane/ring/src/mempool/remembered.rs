@@ -2,13 +2,17 @@
 //!
 //! Ids are found through the index of the pool's entries: finality turns an id's cell from its entry to its place here.
 
-use crate::index::{Hasher, Index};
+use crate::index::Index;
 use roko_wire::{NanoMoment, TxId};
 
+/// A line each.
+#[repr(align(64))]
 #[derive(Clone, Copy)]
 struct Record {
     id: TxId,
     valid_until: NanoMoment,
+    /// Of the id.
+    hash: u32,
 }
 
 pub(super) struct Remembered {
@@ -40,14 +44,14 @@ impl Remembered {
 
     /// Makes room for one more. True when that forgot the oldest before its time.
     #[inline]
-    pub(super) fn make_room(&mut self, index: &mut Index, hasher: &Hasher, now: NanoMoment) -> bool {
-        self.len == self.capacity && self.forget(index, hasher, now)
+    pub(super) fn make_room(&mut self, index: &mut Index, now: NanoMoment) -> bool {
+        self.len == self.capacity && self.forget(index, now)
     }
 
-    /// Remembers an id, for which there is room; what it is in the shared index is returned.
+    /// Remembers an id of this hash, for which there is room; what it is in the shared index is returned.
     #[inline]
-    pub(super) fn push(&mut self, id: TxId, valid_until: NanoMoment) -> u32 {
-        let record = Record { id, valid_until };
+    pub(super) fn push(&mut self, id: TxId, hash: u32, valid_until: NanoMoment) -> u32 {
+        let record = Record { id, valid_until, hash };
         let at = self.wrapped(self.oldest + self.len);
         match self.ring.get_mut(at) {
             Some(place) => *place = record,
@@ -65,29 +69,29 @@ impl Remembered {
     }
 
     /// Forgets the oldest. True when its window was still open at `now`.
-    fn forget(&mut self, index: &mut Index, hasher: &Hasher, now: NanoMoment) -> bool {
-        let record = self.ring[self.oldest];
-        index.remove(hasher.id(&record.id), self.oldest as u32 + self.offset);
+    fn forget(&mut self, index: &mut Index, now: NanoMoment) -> bool {
+        let Record { hash, valid_until, .. } = self.ring[self.oldest];
+        index.remove(hash, self.oldest as u32 + self.offset);
         self.oldest = self.wrapped(self.oldest + 1);
         self.len -= 1;
-        record.valid_until >= now
+        valid_until >= now
     }
 
     /// Asks for the index cell of the one that is forgotten after `ahead` others, if all places are taken.
     #[inline]
-    pub(super) fn prefetch_oldest(&self, index: &Index, hasher: &Hasher, ahead: usize) {
+    pub(super) fn prefetch_oldest(&self, index: &Index, ahead: usize) {
         if self.len == self.capacity && ahead < self.capacity {
-            index.prefetch(hasher.id(&self.ring[self.wrapped(self.oldest + ahead)].id));
+            index.prefetch(self.ring[self.wrapped(self.oldest + ahead)].hash);
         }
     }
 
     /// Forgets up to `budget` of the oldest whose windows are over.
-    pub(super) fn sweep(&mut self, index: &mut Index, hasher: &Hasher, now: NanoMoment, budget: usize) {
+    pub(super) fn sweep(&mut self, index: &mut Index, now: NanoMoment, budget: usize) {
         for _ in 0..budget {
             if self.len == 0 || self.ring[self.oldest].valid_until >= now {
                 return;
             }
-            self.forget(index, hasher, now);
+            self.forget(index, now);
         }
     }
 

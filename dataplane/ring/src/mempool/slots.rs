@@ -75,6 +75,8 @@ pub(super) struct Cold {
     pub(super) node: Node,
     /// Neighbours in the expiry wheel.
     pub(super) expiry: Link,
+    /// Of its id.
+    pub(super) hash: u32,
     pub(super) bytes_len: u16,
     pub(super) byte_class: u8,
 }
@@ -89,6 +91,7 @@ impl Cold {
         id: TxId([0; 32]),
         expiry_slot: NIL,
         expiry: UNLINKED,
+        hash: 0,
         gas: 0,
         node: Node::UNUSED,
         byte_slot: NIL,

@@ -195,6 +195,21 @@ impl Tags {
         Tags::entry(id)
     }
 
+    /// Closes a tag and returns its first node; who takes it [strips](Tags::strip) each.
+    pub(super) fn take_all(&mut self, hasher: &Hasher, slot: u32) -> u32 {
+        let first = self.first(slot);
+        self.open[slot as usize].txs = 0;
+        self.close_if_empty(hasher, slot);
+        first
+    }
+
+    /// Takes an entry out of a tag that is closed, by its node there; returns the node behind it.
+    #[inline]
+    pub(super) fn strip<M: Copy>(&mut self, slots: &mut Slots<M>, node: u32) -> u32 {
+        slots.hot[parts(node).0].tags -= 1;
+        core::mem::replace(self.node_mut(slots, node), Node::UNUSED).next
+    }
+
     /// Takes an entry out of all its tags.
     #[inline]
     pub(super) fn detach_all<M: Copy>(&mut self, hasher: &Hasher, slots: &mut Slots<M>, entry: u32) {
