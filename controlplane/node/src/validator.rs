@@ -52,7 +52,7 @@ pub struct NodeOptions {
     /// Most transactions of the mempool.
     pub mempool_transactions_max: usize,
     /// Most of one sender.
-    pub sender_transactions_max: u32,
+    pub sender_transactions_max: u16,
     /// How long a stamp batch stays open, microseconds.
     pub stamp_flush_us: u32,
     /// Bytes of a segment of the store.

@@ -41,7 +41,7 @@ pub(super) fn together(config: &NodeConfig, problems: &mut Vec<ConfigProblem>) {
         port(config, problems);
     }
     let mempool = &config.mempool;
-    if mempool.sender_transactions_max > mempool.transactions_max {
+    if u32::from(mempool.sender_transactions_max) > mempool.transactions_max {
         let most = mempool.sender_transactions_max;
         let why = format!(
             "one sender's limit is above mempool.transactions_max: lower it to {}",

@@ -212,7 +212,7 @@ sections! {
         /// Most of them. Raise it when senders are refused with `pool_full`; each takes about 1 KiB.
         transactions_max: u32 = Default("65536"), "transactions", range(256, 4 * MILLION);
         /// Most of one sender. Raise it for an exchange that pays out from one account.
-        sender_transactions_max: u32 = Default("64"), "transactions", range(1, 65_536);
+        sender_transactions_max: u16 = Default("64"), "transactions", range(1, 65_535);
         /// How long a batch of stamps stays open. Raise it to sign less often, lower it for latency.
         stamp_flush_us: u32 = Default("500"), "microseconds", range(0, 100_000);
     }

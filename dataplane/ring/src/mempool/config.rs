@@ -30,7 +30,7 @@ pub struct Config {
     /// Hashes of finalised transactions remembered; beyond it the oldest are forgotten early, and counted.
     pub remembered_max: usize,
     /// Most transactions of one sender.
-    pub sender_txs_max: u32,
+    pub sender_txs_max: u16,
     /// Most tags open at once.
     pub tags_max: usize,
     /// Secret seed of the hash tables, drawn at start-up, so that nobody can aim for collisions.

@@ -323,7 +323,7 @@ impl<M: Copy> Mempool<M> {
         }
         // It has left the time index already; only the eviction order has it still.
         self.slots.hot[entry as usize].place = Place::Awaiting;
-        self.take_off(entry);
+        self.take_off(entry, false);
         // A pending entry is under no tag, so a node is free.
         self.tags.attach(&mut self.slots, run.tag_slot, entry);
         Offer::Taken

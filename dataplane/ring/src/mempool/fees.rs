@@ -144,6 +144,15 @@ impl Fees {
         self.free.push(line);
     }
 
+    /// Asks for the line at the end of a list, where [`Fees::link`] writes.
+    #[inline]
+    pub(super) fn ask_for_end(&self, byte_class: usize, fee: u128) {
+        let head = self.heads[byte_class * FEE_CLASSES + usize::from(fee_class(fee))];
+        if let Some(line) = self.lines.get(head as usize) {
+            prefetch::value(line);
+        }
+    }
+
     /// Asks for the line of an entry, which is pending.
     #[inline]
     pub(super) fn prefetch(&self, fee_at: u32) {

@@ -24,7 +24,7 @@ impl<M: Copy> Mempool<M> {
             return false;
         }
         if self.slots.hot[entry as usize].place != Place::InFlight {
-            self.take_off(entry);
+            self.take_off(entry, false);
         }
         self.counters.marked += 1;
         true

@@ -55,6 +55,7 @@ impl<M: Copy> Mempool<M> {
         if tx.valid_until < now || tx.valid_until < tx.time {
             return Err(Refused::Expired);
         }
+        self.fees.ask_for_end(byte_class, tx.fee);
         match self.lookup_hashed(hashes.id, &tx.id) {
             Some(index) if index < self.entries_max => return Err(Refused::Duplicate),
             Some(_) => return Err(Refused::RecentlyFinal),
@@ -81,8 +82,7 @@ impl<M: Copy> Mempool<M> {
         self.expiry.anchor(now);
         let hot = Hot::new(tx.time.0, tx.tie_break, tx.nonce);
         let (id, hash) = (tx.id, hashes.id);
-        let cold =
-            Cold { fee: tx.fee, valid_until: tx.valid_until, id, gas: tx.gas, hash, ..Cold::EMPTY };
+        let cold = Cold { fee: tx.fee, valid_until: tx.valid_until, id, gas: tx.gas, hash, ..Cold::EMPTY };
         let class = self.slots.free_class(byte_class).expect("room was made");
         let entry = self.slots.allocate(class, hot, cold, tx.meta, tx.bytes);
         self.ids.insert(hashes.id, entry);

@@ -66,7 +66,7 @@ pub struct Mempool<M> {
     ids: Index,
     hasher: Hasher,
     entries_max: u32,
-    sender_txs_max: u32,
+    sender_txs_max: u16,
     in_flight: usize,
     counters: Counters,
 }
@@ -218,14 +218,15 @@ impl<M: Copy> Mempool<M> {
         self.wheel.insert(&mut self.slots, entry);
     }
 
-    /// Makes a pending entry leave the time index and the eviction order; it is in flight afterwards.
+    /// Makes a pending entry leave the time index and the eviction order; it is in flight afterwards, if only until it `leaves`
+    /// the pool at once.
     #[inline]
-    fn take_off(&mut self, entry: u32) {
+    fn take_off(&mut self, entry: u32, leaves: bool) {
         if self.slots.hot[entry as usize].place == Place::Placed {
             self.wheel.remove(&mut self.slots, entry);
         }
         self.fees.unlink(&self.slots, entry);
-        self.senders.no_longer_pending(&self.slots, entry);
+        self.senders.no_longer_pending(&self.slots, entry, leaves);
         self.slots.hot[entry as usize].place = Place::InFlight;
         self.in_flight += 1;
     }
@@ -235,7 +236,7 @@ impl<M: Copy> Mempool<M> {
         if self.slots.hot[entry as usize].place == Place::InFlight {
             self.tags.detach_all(&self.hasher, &mut self.slots, entry);
         } else {
-            self.take_off(entry);
+            self.take_off(entry, true);
         }
         self.ids.remove(self.slots.cold[entry as usize].hash, entry);
         self.forget(entry);

@@ -16,7 +16,10 @@ struct Chain {
     tail: u32,
     /// The first entry that is not in flight, or `NIL`.
     first_pending: u32,
-    txs: u32,
+    txs: u16,
+    /// Entries behind the first pending one may be in flight. While none is, who follows the first is the next to be first, and
+    /// nobody's line need be looked at for it.
+    ragged: bool,
 }
 
 const _: () = assert!(size_of::<Chain>() == 32);
@@ -106,7 +109,7 @@ impl Senders {
     }
 
     /// Transactions in a chain.
-    pub(super) fn txs(&self, chain: u32) -> u32 {
+    pub(super) fn txs(&self, chain: u32) -> u16 {
         self.chains[chain as usize].txs
     }
 
@@ -175,29 +178,34 @@ impl Senders {
     #[inline]
     pub(super) fn now_pending<M: Copy>(&mut self, slots: &Slots<M>, entry: u32) {
         let hot = &slots.hot[entry as usize];
-        let first = &mut self.chains[hot.chain as usize].first_pending;
-        if *first == NIL || hot.nonce < slots.hot[*first as usize].nonce {
-            *first = entry;
+        let chain = &mut self.chains[hot.chain as usize];
+        let first = chain.first_pending;
+        if first == NIL || hot.nonce < slots.hot[first as usize].nonce {
+            chain.first_pending = entry;
+            // Whoever stands between it and the first until now is in flight.
+            chain.ragged |= hot.sender.next != first;
         }
     }
 
-    /// Notes that an entry is pending no more.
+    /// Notes that an entry is pending no more: it is in flight, or `leaves` the pool.
     #[inline]
-    pub(super) fn no_longer_pending<M: Copy>(&mut self, slots: &Slots<M>, entry: u32) {
+    pub(super) fn no_longer_pending<M: Copy>(&mut self, slots: &Slots<M>, entry: u32, leaves: bool) {
         let hot = &slots.hot[entry as usize];
-        let first = &mut self.chains[hot.chain as usize].first_pending;
-        if *first != entry {
+        let chain = &mut self.chains[hot.chain as usize];
+        if chain.first_pending != entry {
+            chain.ragged |= !leaves;
             return;
         }
         let mut at = hot.sender.next;
-        while at != NIL && slots.hot[at as usize].place == Place::InFlight {
+        while chain.ragged && at != NIL && slots.hot[at as usize].place == Place::InFlight {
             at = slots.hot[at as usize].sender.next;
         }
-        *first = at;
+        chain.first_pending = at;
+        chain.ragged &= at != NIL;
     }
 
     fn open(&mut self, hash: u32, sender: &Address) -> u32 {
-        let record = Chain { sender: *sender, tail: NIL, first_pending: NIL, txs: 0 };
+        let record = Chain { sender: *sender, tail: NIL, first_pending: NIL, txs: 0, ragged: false };
         let chain = match self.free.pop() {
             Some(chain) => {
                 self.chains[chain as usize] = record;
@@ -284,10 +292,15 @@ impl Senders {
     }
 
     #[cfg(test)]
+    pub(super) fn is_ragged(&self, chain: u32) -> bool {
+        self.chains[chain as usize].ragged
+    }
+
+    #[cfg(test)]
     pub(super) fn ends(&self, hasher: &Hasher, sender: &Address) -> (u32, u32) {
         let record =
             self.chains[self.find(hasher.sender(sender), sender).expect("the sender is here") as usize];
-        (record.tail, record.txs)
+        (record.tail, record.txs.into())
     }
 }
 

@@ -111,6 +111,12 @@ impl<M: Copy> Mempool<M> {
             let hot = |entry: u32| &self.slots.hot[entry as usize];
             let first = chain.iter().find(|entry| hot(**entry).place != Place::InFlight);
             assert_eq!(self.senders.first_pending(hot(head).chain), first.copied().unwrap_or(NIL));
+            let behind = chain.iter().skip_while(|entry| Some(*entry) != first).skip(1);
+            let all_pending = behind.into_iter().all(|entry| hot(*entry).place != Place::InFlight);
+            assert!(
+                all_pending || self.senders.is_ragged(hot(head).chain),
+                "an entry in flight behind the first pending one"
+            );
             assert!(!hot(head).gap);
             for pair in chain.windows(2) {
                 assert_eq!(hot(pair[1]).gap, !is_next(hot(pair[0]).nonce, hot(pair[1]).nonce), "gap");

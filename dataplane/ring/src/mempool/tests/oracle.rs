@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) const REMEMBERED_MAX: usize = 12;
 pub(super) const TAGS_MAX: usize = 5;
-pub(super) const SENDER_TXS_MAX: u32 = 5;
+pub(super) const SENDER_TXS_MAX: u16 = 5;
 pub(super) const TICK_LOG2: u32 = 10;
 pub(super) const TICKS: usize = 16;
 pub(super) const SLOTS_OF: [(usize, usize); 3] = [(16, 6), (32, 5), (64, 4)];
@@ -98,7 +98,7 @@ impl Model {
                 return Err(Refused::NonceOccupied);
             }
         } else if self.txs.values().filter(|there| there.sender == tx.sender).count()
-            >= SENDER_TXS_MAX as usize
+            >= usize::from(SENDER_TXS_MAX)
         {
             // What comes before others of its sender takes the place of the last of them, if that pays no more.
             let later = |there: &&Tx| there.sender == tx.sender && there.nonce > tx.nonce;
