@@ -43,7 +43,7 @@ impl Owners {
     #[must_use]
     pub const fn of(&self, session: u64) -> usize {
         if self.lanes == 1 {
-            return 0;
+            return 0; // the usual case is spared the rest
         }
         // SplitMix64's finaliser (Steele, Lea and Flood, 2014): ids that differ in a bit end far apart, whatever the secret.
         let mut mixed = session ^ self.salt;

@@ -44,12 +44,15 @@ struct PeerKeys {
     /// The newest first.
     live: [Option<Key>; LIVE_SESSIONS],
     candidate: Option<Key>,
+    /// One above the highest generation that was ever live. A key of a lower one may have been, and its replay window is gone:
+    /// a recorded frame of it would be new.
+    generation_min: u64,
 }
 
 const _: () = assert!(size_of::<PeerKeys>() == 128, "two cache lines");
 
 impl PeerKeys {
-    /// A place that no live key has; what a candidate has there is displaced.
+    /// A place that no live key has.
     fn place_for_candidate(&self) -> Place {
         let taken = |place| self.live.iter().flatten().any(|key| key.place == place);
         ALL_PLACES.into_iter().find(|place| !taken(*place)).unwrap_or(Place::Third)
@@ -85,6 +88,12 @@ fn vacant() -> Aligned {
     Aligned(Opener::new(&AeadKeys { key: [0; 32], iv: [0; 12] }))
 }
 
+/// Overwrites a key that no name leads to any more; its cipher clears what it held.
+#[cold]
+fn wipe(columns: &mut [Column; PLACES], peer: PeerIndex, place: Place) {
+    columns[place as usize].openers[peer.as_usize()] = vacant();
+}
+
 impl Sessions {
     /// Room for the keys of so many peers.
     pub(super) fn new(peers_max: usize) -> Sessions {
@@ -117,7 +126,7 @@ impl Sessions {
     /// Makes a key the peer's candidate if it is not live already.
     ///
     /// # Errors
-    /// When a newer one is.
+    /// When a newer one is, or was.
     #[cold]
     pub(super) fn admit(
         &mut self,
@@ -130,8 +139,11 @@ impl Sessions {
             return Ok(());
         }
         let generation = admitted.generation;
-        if keys.live[0].as_ref().is_some_and(|newest| newest.generation >= generation) {
+        if generation < keys.generation_min {
             return Err(OpenCounter::StaleSession);
+        }
+        if let Some(displaced) = keys.candidate.take() {
+            wipe(&mut self.columns, peer, displaced.place);
         }
         let place = keys.place_for_candidate();
         let column = &mut self.columns[place as usize];
@@ -168,8 +180,11 @@ impl Sessions {
         let message_bytes = opener.open(sequence, payload).ok_or(OpenCounter::BadTag)?;
         key.window.mark(seen, sequence);
         if live.is_none() {
+            keys.generation_min = key.generation.saturating_add(1);
             keys.live.rotate_right(1);
-            keys.live[0] = keys.candidate.take();
+            if let Some(oldest) = core::mem::replace(&mut keys.live[0], keys.candidate.take()) {
+                wipe(&mut self.columns, peer, oldest.place);
+            }
         }
         Ok(Opened { message_bytes, first: live.is_none() })
     }
@@ -185,8 +200,134 @@ impl Sessions {
                 key.retired_by == all
             });
             if let Some(key) = gone {
-                self.columns[key.place as usize].openers[peer.as_usize()] = vacant();
+                wipe(&mut self.columns, peer, key.place);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{SEAL_BYTES, Sealer};
+    use proptest::prelude::*;
+    use roko_wire::frame::PriorityClass;
+
+    const PEER: PeerIndex = PeerIndex(1);
+    const DECODES: usize = 2;
+
+    fn name(number: u64) -> KeyName {
+        KeyName { session: number, core: 0, phase: 0 }
+    }
+
+    fn keys(number: u64) -> AeadKeys {
+        AeadKeys { key: [number as u8; 32], iv: [7; 12] }
+    }
+
+    /// The `sequence`th frame of a key.
+    fn frame(number: u64, sequence: u64) -> Vec<u8> {
+        let mut sealer = Sealer::new(&keys(number), number, 0, 0);
+        let mut payload = vec![0; SEAL_BYTES + 5];
+        for _ in 0..=sequence {
+            payload.fill(9);
+            sealer.seal(PriorityClass::Client, &mut payload).expect("it has room");
+        }
+        payload
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Admit(u64),
+        Open(u64, u64),
+        Retire(u64, usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1_u64..7).prop_map(Step::Admit),
+            (1_u64..7, 0_u64..4).prop_map(|(key, sequence)| Step::Open(key, sequence)),
+            (1_u64..7, 0..DECODES).prop_map(|(key, decode)| Step::Retire(key, decode)),
+        ]
+    }
+
+    /// A key as the model has it: number, what was opened, who has forgotten it.
+    type ModelKey = (u64, Vec<u64>, [bool; DECODES]);
+
+    #[derive(Default)]
+    struct Model {
+        newest_ever: u64,
+        live: Vec<ModelKey>,
+        candidate: Option<ModelKey>,
+    }
+
+    impl Model {
+        fn admit(&mut self, number: u64) -> bool {
+            if self.live.iter().any(|key| key.0 == number) {
+                return true;
+            }
+            let is_newer = number > self.newest_ever;
+            if is_newer {
+                self.candidate = Some((number, Vec::new(), [false; DECODES]));
+            }
+            is_newer
+        }
+
+        fn open(&mut self, number: u64, sequence: u64) -> Result<bool, OpenCounter> {
+            if let Some(key) = self.live.iter_mut().find(|key| key.0 == number) {
+                if key.1.contains(&sequence) {
+                    return Err(OpenCounter::Replayed);
+                }
+                key.1.push(sequence);
+                return Ok(false);
+            }
+            let Some(mut key) = self.candidate.take_if(|key| key.0 == number) else {
+                return Err(OpenCounter::StaleSession);
+            };
+            key.1.push(sequence);
+            self.newest_ever = number;
+            self.live.insert(0, key);
+            self.live.truncate(LIVE_SESSIONS);
+            Ok(true)
+        }
+
+        fn retire(&mut self, number: u64, decode: usize) {
+            let forget = |key: &mut ModelKey| {
+                key.2[decode] |= key.0 == number;
+                key.2 == [true; DECODES]
+            };
+            self.live.retain_mut(|key| !forget(key));
+            self.candidate.take_if(forget);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_live_as_in_a_list(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut sessions, mut model) = (Sessions::new(3), Model::default());
+            for step in steps {
+                match step {
+                    Step::Admit(number) => {
+                        let admitted = Admitted { generation: number, keys: keys(number) };
+                        let is_in = sessions.admit(PEER, name(number), &admitted).is_ok();
+                        prop_assert_eq!(is_in, model.admit(number));
+                    }
+                    Step::Open(number, sequence) => {
+                        sessions.ask_for_name(PEER);
+                        sessions.ask_for_key(PEER, sequence);
+                        let opened = sessions.open(PEER, name(number), sequence, &mut frame(number, sequence));
+                        let opened = opened.map(|opened| {
+                            assert_eq!(opened.message_bytes, 5);
+                            opened.first
+                        });
+                        prop_assert_eq!(opened, model.open(number, sequence));
+                    }
+                    Step::Retire(number, decode) => {
+                        sessions.retire(Retired { peer: PEER, key: name(number) }, decode, DECODES);
+                        model.retire(number, decode);
+                    }
+                }
+            }
+            prop_assert!(sessions.peers[0].live[0].is_none() && sessions.peers[2].live[0].is_none(), "another peer");
         }
     }
 }
