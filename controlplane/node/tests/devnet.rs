@@ -44,15 +44,10 @@ fn assert_good(report: &Value, port: &str) {
     assert!(median > finality["watermark_wait"]["p50"].as_f64().unwrap_or(f64::MAX), "{report}");
 }
 
-/// A devnet whose validators have two lanes: all that is in lanes but the second lane's signatures on one thread.
+/// A devnet whose validators have two lanes.
 fn assert_good_in_lanes(port: &str, shown: &str) {
-    let profile = roko_tuning::builtin("devnet-2core").expect("built in");
-    let (verify, both) = ("verify = \"data\"", "verify = [\"data\", \"checks\"]");
-    let edited = profile.replace("count = 1", "count = 2").replace(verify, both);
-    let edited = edited.replace("[threads.data]", "[threads.checks]\n\n[threads.data]");
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("two-lanes.toml");
-    std::fs::write(&path, edited).expect("it is writable");
+    let path = common::two_lanes(folder.path());
     let report = report_with(port, path.to_str().expect("its name is text"));
     assert_good(&report, shown);
     let latencies = report["stage_latency"].as_array().expect("rows");

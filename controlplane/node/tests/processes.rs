@@ -100,6 +100,14 @@ fn four_processes_over_io_uring_finalise_all_that_is_offered() {
     finalises_everything("io_uring");
 }
 
+/// Two packet sockets a validator, between which the kernel spreads its peers' frames.
+#[test]
+fn four_processes_with_two_lanes_over_af_packet_finalise_all_that_is_offered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let profile = common::two_lanes(folder.path());
+    finalises_everything_with("af_packet", &["--profile", profile.to_str().expect("its name is text")]);
+}
+
 /// A devnet that runs until the test ends it.
 fn start() -> Child {
     let mut child =

@@ -7,7 +7,7 @@ pub(crate) mod net;
 pub(crate) mod slow;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -18,6 +18,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The built program.
 pub(crate) fn roko() -> Command {
     Command::new(env!("CARGO_BIN_EXE_roko"))
+}
+
+/// Writes a profile of two lanes into a folder: all that is in lanes but the second lane's signatures on one thread.
+pub(crate) fn two_lanes(folder: &Path) -> PathBuf {
+    let profile = roko_tuning::builtin("devnet-2core").expect("built in");
+    let (verify, both) = ("verify = \"data\"", "verify = [\"data\", \"checks\"]");
+    let edited = profile.replace("count = 1", "count = 2").replace(verify, both);
+    let edited = edited.replace("[threads.data]", "[threads.checks]\n\n[threads.data]");
+    let path = folder.join("two-lanes.toml");
+    std::fs::write(&path, edited).expect("it is writable");
+    path
 }
 
 /// A `roko devnet` that runs with services on free ports. Dropping it kills it.
