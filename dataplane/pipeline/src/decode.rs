@@ -83,6 +83,15 @@ const _: () = assert!(BURST <= 32, "a burst's frames are bits of a word");
 
 /// Keys of a peer that work at the same time: the newest and the one before it.
 pub const LIVE_SESSIONS: usize = 2;
+/// Moves the place of a live key that was dropped behind the others, or the next new key would displace one that still works.
+pub(crate) fn close_gap<T>(live: &mut [Option<T>; LIVE_SESSIONS]) {
+    for at in 1..LIVE_SESSIONS {
+        if live[at - 1].is_none() {
+            live.swap(at - 1, at);
+        }
+    }
+}
+
 /// Unknown keys looked up in one poll.
 const ADMISSIONS_PER_POLL: usize = 4;
 
@@ -181,6 +190,7 @@ impl<B: FrameBuf> Decode<B> {
                 names.live.iter_mut().chain([&mut names.candidate]).for_each(|name| {
                     name.take_if(|name| *name == key);
                 });
+                close_gap(&mut names.live);
             }
             let owner = self.lanes.owners.of(key.session);
             let pushed = self.lanes.to[owner].retired.push(Retired { peer, key });

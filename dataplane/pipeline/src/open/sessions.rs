@@ -5,7 +5,7 @@
 //! elsewhere. A key keeps its place in the arrays while it grows older; only its name moves.
 
 use super::OpenCounter;
-use crate::decode::{Admitted, LIVE_SESSIONS, Retired};
+use crate::decode::{Admitted, LIVE_SESSIONS, Retired, close_gap};
 use crate::lanes::LANES_MAX;
 use crate::peer::{KeyName, PeerIndex};
 use crate::session::{AeadKeys, Opener, Replay, ReplayWindow, SeenFrames};
@@ -203,6 +203,7 @@ impl Sessions {
                 wipe(&mut self.columns, peer, key.place);
             }
         }
+        close_gap(&mut keys.live);
     }
 }
 
