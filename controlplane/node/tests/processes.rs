@@ -108,6 +108,35 @@ fn four_processes_with_two_lanes_over_af_packet_finalise_all_that_is_offered() {
     finalises_everything_with("af_packet", &["--profile", profile.to_str().expect("its name is text")]);
 }
 
+/// The device of one validator's port is deleted. It says so, follows the chain over TLS, and the others go on.
+#[test]
+fn a_validator_whose_device_is_taken_away_follows() {
+    let _alone = alone();
+    if !possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().to_str().expect("its name is text");
+    let child = devnet(&["--for", "8s", "--report", "json", "--data-dir", data_dir])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program was built");
+    let log = || std::fs::read_to_string(folder.path().join("validator-2/node.log")).unwrap_or_default();
+    wait_until("it starts", || log().contains("JSON-RPC on "));
+    let prefix = format!("roko-{}-", child.id());
+    let names = std::fs::read_dir("/run/netns").expect("it is there").flatten();
+    let mut names = names.map(|name| name.file_name().to_string_lossy().into_owned());
+    let name = names.find(|name| name.starts_with(&prefix) && name.ends_with("-v2")).expect("its namespace");
+    let deleted = Command::new("ip").args(["-n", &name, "link", "delete", "data0"]).status();
+    assert!(deleted.expect("ip runs").success());
+    wait_until("the loss is seen", || log().contains("the port's link is DOWN"));
+    let out = child.wait_with_output().expect("ours");
+    let report: Value = serde_json::from_slice(&out.stdout).expect("one JSON object");
+    assert_eq!((report["forks"].as_u64(), report["same_state"].as_bool()), (Some(0), Some(true)), "{report}");
+    assert!(report["finalised_height"].as_u64() > Some(10), "{report}");
+}
+
 /// A devnet that runs until the test ends it.
 fn start() -> Child {
     let mut child =

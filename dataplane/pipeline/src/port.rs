@@ -168,7 +168,8 @@ pub trait Port {
     fn offloads(&self) -> Vec<&'static str> {
         Vec::new()
     }
-    /// Whether its sending half fills in the UDP checksums that IPv6 demands, so that nobody need do it before.
+    /// Whether its sending half fills in the UDP checksums that IPv6 demands, so that nobody need do it before. Not a port that is
+    /// recorded: its capture shows frames as they are on the wire.
     fn fills_udp6_checksums(&self) -> bool {
         false
     }

@@ -350,8 +350,8 @@ pub(super) fn wait(
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(STOP_INTERVAL);
         if let Some(up) = link_is_up()
-            && let Some(was_up) = handle.data_plane.link.note(up)
-            && was_up != up
+            // One that is down from the start is news as well.
+            && handle.data_plane.link.note(up).unwrap_or(true) != up
         {
             eprintln!(
                 "{}: the port's link is {}",
